@@ -1,0 +1,27 @@
+# make figures [SCALE=tiny] [STUDY=quantization] · make test · make lab · each sets up what it needs
+PYTHON ?= python3
+VENV ?= .venv
+SCALE ?=
+STUDY ?=
+# Named after what it installed: another pyproject or lock installs again, a mere checkout does not.
+READY := $(VENV)/.ready-$(shell cat pyproject.toml requirements.lock | cksum | cut -d' ' -f1)
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+
+.PHONY: setup figures test lab
+
+setup: $(READY)
+
+$(READY):
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'error: Python 3.11 or newer is needed, this is ' + sys.version)"
+	$(PYTHON) -m venv $(VENV)
+	pip install --quiet -c requirements.lock -e ".[test]"
+	touch $@
+
+figures: setup
+	compendium figures $(if $(SCALE),--scale $(SCALE)) $(if $(STUDY),--study $(STUDY))
+
+test: setup
+	python -m pytest
+
+lab: setup
+	jupyter lab notebooks

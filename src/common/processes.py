@@ -1,0 +1,50 @@
+"""Processes that never outlive the one that started them, and locks that die with their holder."""
+
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from common.errors import UserError
+
+_watched: set[int] = set()
+
+
+def exit_with(parent: int, seconds: float = 0.3) -> None:
+    """End this process, whatever it is doing, soon after its parent process `parent` has ended.
+
+    A parent that is killed (`kill -9`) can't tell its children; a child that went on would be a second writer
+    beside the next run. Polling is the one way that works alike on Linux and macOS.
+    """
+    if parent in _watched:
+        return
+    _watched.add(parent)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(seconds)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="exit-with-parent", daemon=True).start()
+
+
+@contextmanager
+def only_one(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock file `path`; raise `UserError` at once where another process holds it.
+
+    The system frees the lock when its holder ends, however it ends.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            raise UserError(f"{what} is already running (process {file.read().strip() or 'unknown'})") from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield

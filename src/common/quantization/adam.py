@@ -1,0 +1,83 @@
+"""Quantised optimiser state: Adam's moments as they would be after a stay in few bits."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.optimizer import AcceleratedOptimizer
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+from transformers.pytorch_utils import Conv1D
+
+from common.errors import UserError
+from common.quantization.fake import RANGE_FLOOR, fake_quantize, log_quantize
+from common.quantization.model import linear_layers
+from common.quantization.probe import note
+from common.quantization.recipe import MomentQuantizer, Recipe
+
+_STATE = {"first_moment": "exp_avg", "second_moment": "exp_avg_sq"}
+
+
+def quantize_moments(optimizer: Optimizer, model: nn.Module, recipe: Recipe, *, seed: int = 0) -> RemovableHandle:
+    """Fake-quantise the stored moments of the linear layers' weights at the start of each optimiser step.
+
+    Embeddings, norms and biases keep theirs; a weight tied to an embedding is a linear layer's and is quantised.
+    Without moments in `recipe` the hook does nothing. An optimiser wrapped by accelerate is unwrapped.
+    `seed` feeds stochastic rounding, drawn anew from (seed, step), so a resumed run repeats what an
+    uninterrupted one does. Returns the hook's handle.
+    Source: Chitsaz et al., arXiv 2407.11722; the log codes are explained at `fake.log_quantize`.
+
+    Raises `UserError` if the optimiser keeps no Adam moments, runs in the amsgrad variant (whose steps use a
+    maximum that would not be quantised), or lacks a trainable linear weight of `model`.
+    """
+    optimizer = unwrapped(optimizer)
+    kind = type(optimizer).__name__
+    if "betas" not in optimizer.defaults:
+        raise UserError(f"{kind} keeps no Adam moments: use Adam or AdamW")
+    if any(group.get("amsgrad") for group in optimizer.param_groups):
+        raise UserError(f"{kind} with amsgrad steps by a maximum that is not quantised: set amsgrad=False")
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    layers = {name: layer for name, layer in linear_layers(model).items() if layer.weight.requires_grad}
+    missing = [name for name, layer in layers.items() if id(layer.weight) not in held]
+    if missing or not layers:
+        raise UserError(
+            f"{kind} does not hold the linear weights of the model: {', '.join(missing) or 'none is trainable'}"
+        )
+
+    def hook(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        for index, (name, layer) in enumerate(layers.items()):
+            state = optimizer.state.get(layer.weight)
+            for component, key in _STATE.items():
+                quantizer = getattr(recipe, component)
+                if state and quantizer is not None:
+                    used = _quantized_moment(component, quantizer, state, layer, (seed, index))
+                    note(component, name, state[key], used)
+                    state[key].copy_(used)
+
+    return optimizer.register_step_pre_hook(hook)
+
+
+def unwrapped(optimizer: Optimizer) -> Optimizer:
+    """The optimiser that takes the steps, without accelerate's wrapper, which runs no hooks of its own."""
+    while isinstance(optimizer, AcceleratedOptimizer):
+        optimizer = optimizer.optimizer
+    return optimizer
+
+
+def _quantized_moment(
+    component: str,
+    quantizer: MomentQuantizer,
+    state: dict[str, Any],
+    layer: nn.Linear | Conv1D,
+    seeds: tuple[int, int],
+) -> Tensor:
+    moment = state[_STATE[component]]
+    channel_dim = 0 if isinstance(layer, nn.Linear) else 1
+    if quantizer.code == "linear":
+        return fake_quantize(moment, quantizer, floor=RANGE_FLOOR[component], channel_dim=channel_dim)
+    generator = None
+    if quantizer.code == "log-stochastic":
+        entropy = np.random.SeedSequence([*seeds, int(state["step"])])
+        generator = torch.Generator(moment.device).manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
+    return log_quantize(moment, quantizer, channel_dim=channel_dim, generator=generator)

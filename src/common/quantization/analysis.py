@@ -1,0 +1,80 @@
+"""From the runs of the quantisation study to what its claims and figures rest on."""
+
+import numpy as np
+import pandas as pd
+
+from common.errors import UserError
+from common.evidence import mean_interval, paired_differences
+
+BASELINE = "full precision"
+
+
+def choose_learning_rates(pilot: pd.DataFrame, loss: str) -> pd.DataFrame:
+    """For each setting the learning rate of least mean `loss` over the pilot's seeds, and the runs that diverged.
+
+    A rate at which fewer runs diverge goes first, then the loss, then the smaller rate. Columns: setting,
+    learning_rate, diverged, loss (NaN where all diverged), chosen.
+    """
+    table = pilot.groupby(["setting", "learning_rate"], sort=False, as_index=False).agg(
+        diverged=("diverged_at", "count"), loss=(loss, "mean")
+    )
+    order = table.sort_values(["diverged", "loss", "learning_rate"]).drop_duplicates("setting").index
+    return table.assign(chosen=table.index.isin(order))
+
+
+def differences(runs: pd.DataFrame, treated: str, control: str, loss: str) -> np.ndarray:
+    """Loss of setting `treated` minus that of `control`, seed by seed, in the order of the seeds."""
+    by_seed = {name: runs[runs["setting"] == name].set_index("seed")[loss].sort_index() for name in (treated, control)}
+    for name, losses in by_seed.items():
+        if losses.empty:
+            raise UserError(f"no run has the setting {name!r}; it is one of {', '.join(runs['setting'].unique())}")
+        if losses.isna().any():
+            raise UserError(
+                f"{name}: the runs of seeds {losses.index[losses.isna()].tolist()} diverged, without a loss"
+            )
+    if not by_seed[treated].index.equals(by_seed[control].index):
+        raise UserError(f"{treated} and {control} were not run with the same seeds")
+    return paired_differences(by_seed[treated], by_seed[control], f"{treated} against {control}")
+
+
+def diverged(runs: pd.DataFrame, setting: str) -> tuple[int, int]:
+    """How many runs of a setting diverged, out of how many."""
+    chosen = runs[runs["setting"] == setting]
+    if chosen.empty:
+        raise UserError(f"no run has the setting {setting!r}")
+    return int(chosen["diverged_at"].notna().sum()), len(chosen)
+
+
+def pooled_spread(pilot: pd.DataFrame, loss: str) -> float:
+    """Standard deviation of the paired differences to the baseline at each setting's chosen rate, pooled over settings.
+
+    Settings of which a run diverged are left out: they have no differences.
+    """
+    rates = choose_learning_rates(pilot, loss)
+    chosen = pilot.merge(rates[rates["chosen"]][["setting", "learning_rate"]])
+    whole = [name for name, rows in chosen.groupby("setting", sort=False) if rows[loss].notna().all()]
+    variances = [differences(chosen, name, BASELINE, loss).var(ddof=1) for name in whole if name != BASELINE]
+    return float(np.sqrt(np.mean(variances)))
+
+
+def difference_table(runs: pd.DataFrame, texts: dict[str, str]) -> pd.DataFrame:
+    """Mean difference to the baseline with its 95% interval, for every setting that never diverged and every text.
+
+    `texts` maps the column of a loss to the name of its text. Columns: setting, text, estimate, low, high, seeds.
+    """
+    rows = []
+    for name in runs["setting"].unique():
+        if name == BASELINE or diverged(runs, name)[0]:
+            continue
+        for loss, text in texts.items():
+            interval = mean_interval(differences(runs, name, BASELINE, loss))
+            numbers = {"estimate": interval.mean, "low": interval.low, "high": interval.high, "seeds": interval.n}
+            rows.append({"setting": name, "text": text, **numbers})
+    return pd.DataFrame(rows)
+
+
+def curve_table(runs: pd.DataFrame, curves: pd.DataFrame, loss: str) -> pd.DataFrame:
+    """Mean `loss` over seeds along training, with the lowest and highest seed: setting, tokens, mean, low, high."""
+    joined = curves.merge(runs[["key", "setting"]], on="key")
+    table = joined.groupby(["setting", "tokens"], sort=False)[loss].agg(mean="mean", low="min", high="max")
+    return table.reset_index()

@@ -1,0 +1,71 @@
+"""Proof that a recipe took effect: how far each quantiser really moved the numbers it was put in charge of."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from common.quantization.adam import unwrapped
+from common.quantization.model import QuantizationReport
+from common.quantization.probe import recording
+
+
+def measure_effect(
+    model: nn.Module, batch: Mapping[str, Tensor], optimizer: Optimizer | None = None
+) -> dict[tuple[str, str], float]:
+    """||Q(x)-x|| / ||x|| of every quantised tensor on one batch, by (component, layer).
+
+    Noted where the quantised values are used, so a layer that is bypassed is absent and a quantiser that changes
+    nothing reads 0. `batch`: keyword arguments of `model`, labels included, for its output must have a `loss`.
+    With `optimizer`, after at least one step of it, the moments as well: a step without gradients runs the hooks
+    and nothing else, and storing a quantised moment early is what the next step would begin with anyway.
+    Parameters, gradients and random number generators are left as they were; dropout is off.
+    """
+    training = model.training
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    with recording() as effect:
+        try:
+            model.eval()
+            loss = model(**batch).loss
+            torch.autograd.grad(loss, parameters, allow_unused=True)
+        finally:
+            model.train(training)
+        if optimizer is not None:
+            _step_without_gradients(unwrapped(optimizer))
+    return effect.relative_errors()
+
+
+def _step_without_gradients(optimizer: Optimizer) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    gradients = [parameter.grad for parameter in parameters]
+    try:
+        for parameter in parameters:
+            parameter.grad = None
+        optimizer.step()
+    finally:
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+
+
+def assert_took_effect(effect: Mapping[tuple[str, str], float], report: QuantizationReport) -> dict[str, float]:
+    """Mean relative error by component, once every quantiser of the report is seen to have changed every layer.
+
+    Raises `RuntimeError` naming component and layer if one left no trace, changed nothing, or gave NaN or infinity.
+    """
+    means = {}
+    for component, quantizer in report.recipe.quantizers().items():
+        errors = []
+        for layer in report.layers:
+            error = effect.get((component, layer.name))
+            where = f"{component} quantiser ({quantizer}) of layer {layer.name or 'the model itself'}"
+            if error is None:
+                raise RuntimeError(f"{where} did not run")
+            if not math.isfinite(error):
+                raise RuntimeError(f"{where} met zeros only, NaN or infinity: relative error {error}")
+            if error == 0:
+                raise RuntimeError(f"{where} changed nothing")
+            errors.append(error)
+        means[component] = sum(errors) / len(errors)
+    return means

@@ -1,0 +1,106 @@
+"""One quantised pre-training run: the function that the study's sweeps call."""
+
+import math
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from transformers import AutoTokenizer
+
+from common.batches import evenly_spaced, shuffled_batches
+from common.models import Family, new_language_model
+from common.quantization.adam import quantize_moments
+from common.quantization.effect import assert_took_effect, measure_effect
+from common.quantization.model import quantize
+from common.quantization.recipe import COMPONENTS, Recipe
+from common.scoring import mean_loss
+from common.training import Plan, adamw, language_loss, train
+
+
+class Shape(BaseModel):
+    """Size of a model that is trained from scratch."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    family: Family
+    hidden: PositiveInt
+    layers: PositiveInt
+    heads: PositiveInt
+    context: PositiveInt
+    tied: bool
+    embedding_std: PositiveFloat
+
+
+class Schedule(BaseModel):
+    """Length and pace of a run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: PositiveInt
+    batch_size: PositiveInt
+    warmup: Annotated[int, Field(ge=0)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    log_every: PositiveInt  # steps between two points of the loss curve
+    precision: Literal["no", "bf16"]
+    validation_windows: PositiveInt  # of one context each, per text
+
+
+def pretrain(
+    recipe: dict,
+    shape: dict,
+    schedule: dict,
+    learning_rate: float,
+    seed: int,
+    *,
+    tokenizer: Path,
+    scratch: Path,
+    **streams: Path,
+) -> dict[str, object]:
+    """Pre-train a language model from scratch under a quantisation recipe and evaluate it on held-out text.
+
+    `streams` maps `train` to the training text and `validation_NAME` to each held-out text, as token ids. `seed`
+    changes the initial weights and the order of the data. The losses are nats per token; a run whose loss leaves the
+    range of a model that knows nothing (1.5 × the logarithm of the vocabulary) has diverged and has no final loss.
+    `error_COMPONENT` is the mean relative error that the component's quantiser made on the first batch after the last
+    step: the proof that it took effect, without which the run fails.
+    """
+    setting, size, pace = Recipe.model_validate(recipe), Shape.model_validate(shape), Schedule.model_validate(schedule)
+    vocab_size = len(AutoTokenizer.from_pretrained(tokenizer))
+    model = new_language_model(vocab_size=vocab_size, seed=seed, **size.model_dump())
+    report = quantize(model, setting)
+    optimizer = adamw(model, weight_decay=pace.weight_decay)
+    quantize_moments(optimizer, model, setting)
+    held_out = {
+        name.removeprefix("validation_"): evenly_spaced(path, size.context, pace.validation_windows)
+        for name, path in streams.items()
+        if name.startswith("validation_")
+    }
+    batch = shuffled_batches(streams["train"], size.context, pace.batch_size, seed)
+    plan = Plan(pace.steps, learning_rate, pace.warmup, log_every=pace.log_every, precision=pace.precision)
+    trained = train(
+        model,
+        language_loss,
+        batch,
+        plan,
+        optimizer=optimizer,
+        evaluate=lambda model: {f"loss_{name}": mean_loss(model, ids) for name, ids in held_out.items()},
+        stop_above=1.5 * math.log(vocab_size),
+        setting=setting.label,
+        checkpoint=scratch / "checkpoint",
+        checkpoint_every=pace.log_every * 5,
+    )
+    probe = batch(0)["input_ids"]
+    effect = measure_effect(model, {"input_ids": probe, "labels": probe}, optimizer)
+    moved = assert_took_effect(effect, report) if trained.diverged_at is None else {}
+    final = trained.curve[-1] if trained.diverged_at is None else {}
+    curve = {column: [row[column] for row in trained.curve] for column in (trained.curve or [{}])[0]}
+    return {
+        "setting": setting.label,
+        **{f"loss_{name}": final.get(f"loss_{name}") for name in held_out},
+        "train_loss": final.get("loss"),
+        "diverged_at": trained.diverged_at,
+        "quantized_layers": len(report.layers) if setting.quantizers() else 0,
+        **{f"error_{component}": moved.get(component) for component in COMPONENTS},
+        **trained.used,
+        "curve": curve,
+    }

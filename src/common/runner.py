@@ -1,0 +1,96 @@
+"""Execute a study's notebook with papermill and publish what it made, or keep nothing but its traceback."""
+
+import os
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import papermill
+from papermill.exceptions import PapermillExecutionError
+
+from common.errors import UserError
+from common.files import write_atomic
+from common.notebooks import read_notebook, scrubbed
+from common.project import ROOT
+from common.provenance import hardware, versions
+from common.study import SCALE, WORK
+
+CONTRACT = ("runs.csv", "timing.csv", "claims.json", "metrics.json")
+
+
+class ProgressLine:
+    """Standard error of a notebook, for people: a line that redraws itself on a terminal, seldom lines elsewhere."""
+
+    def __init__(self, seconds: float = 20.0):
+        self.terminal, self.seconds, self.said = sys.stderr.isatty(), seconds, 0.0
+
+    def write(self, text: str) -> None:
+        if self.terminal:
+            sys.stderr.write(text)
+            return
+        for line in text.split("\n"):
+            redrawn = line.split("\r")
+            now = time.monotonic()
+            if len(redrawn) == 1 and line.strip():
+                sys.stderr.write(f"{line}\n")
+            elif redrawn[-1].strip() and now - self.said >= self.seconds:
+                self.said = now
+                sys.stderr.write(f"{redrawn[-1].strip()}\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+@dataclass(frozen=True)
+class Executed:
+    """A notebook that ran to its end, and the folder its results and figures are in."""
+
+    study: str
+    scale: str
+    work: Path
+    parameters: dict[str, object]
+
+    def publish(self, fingerprint: dict[str, str]) -> None:
+        """Put results and figures in their places, the executed notebook stamped among them."""
+        stamp = {
+            "source": f"notebooks/{self.study}.ipynb",
+            "scale": self.scale,
+            **{f"{name} digest": value[:16] for name, value in fingerprint.items()},
+            "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
+            "hardware": hardware(),
+        }
+        text = scrubbed(read_notebook(self.work / "notebook.ipynb"), stamp)
+        write_atomic(self.work / "results" / "notebook.ipynb", text)
+        for part in ("results", "figures"):
+            target = ROOT / part / self.scale / self.study
+            shutil.rmtree(target, ignore_errors=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (self.work / part).replace(target)
+
+
+def execute(study: str, scale: str, notebook: Path, parameters: dict[str, object], work: Path) -> Executed:
+    """Run `notebook` in a fresh kernel. `UserError`, in one line, where a cell fails or a result is missing."""
+    work.mkdir(parents=True)
+    os.environ |= {WORK: str(work), SCALE: scale, "COMPENDIUM_TABLES": ",".join(parameters.get("tables", []))}
+    executed = work / "notebook.ipynb"
+    progress = ProgressLine()
+    try:
+        papermill.execute_notebook(
+            notebook,
+            executed,
+            parameters=parameters,
+            kernel_name="python3",
+            cwd=str(work),
+            progress_bar=False,
+            stderr_file=progress,
+        )
+    except PapermillExecutionError as error:
+        reason = " ".join(f"{error.ename}: {error.evalue}".split())
+        kept = executed.relative_to(ROOT)
+        raise UserError(f"{study}: cell {error.cell_index + 1}: {reason} (executed notebook: {kept})") from error
+    missing = [name for name in CONTRACT if not (work / "results" / name).exists()]
+    if missing or not any((work / "figures").glob("*.svg")):
+        raise UserError(f"{study}: the notebook ended without {', '.join(missing) or 'a figure'}")
+    return Executed(study, scale, work, parameters)

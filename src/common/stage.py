@@ -1,0 +1,126 @@
+"""The commands of the pipeline's stages, one function each: `python -m common.stage NAME …` (see dvc.yaml)."""
+
+import json
+import os
+import shutil
+import sys
+import time
+
+import numpy as np
+import typer
+
+from common.corpus import build_corpus, read_table
+from common.errors import UserError, run_command
+from common.files import atomic_folder, digest, write_atomic
+from common.notebooks import canonical, check_parameters, code_cells, notebook_digest, read_notebook
+from common.processes import exit_with, only_one
+from common.project import BUILD, CACHE, DATA, ROOT
+from common.provenance import import_closure
+from common.scales import section
+from common.tokenizer import encode_documents, train_tokenizer
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+@app.command()
+def corpus() -> None:
+    """Pinned packages → plain tables in build/corpus."""
+    build_corpus(BUILD / "corpus", ROOT / "sources.yaml", CACHE / "sources")
+
+
+@app.command()
+def tokenizer(scale: str) -> None:
+    """Training text → a tokenizer, and every split of every table as one stream of token ids."""
+    knobs = section(scale, "tokenizer")
+    tables = {name: read_table(name) for name in knobs["tables"]}
+    texts = [
+        text
+        for table in tables.values()
+        for text in _head(table[table["split"] == "train"]["text"], knobs["characters"])
+    ]
+    with atomic_folder(BUILD / "tokenizer" / scale) as folder:
+        train_tokenizer(texts, knobs["vocab_size"], folder)
+    with atomic_folder(BUILD / "tokens" / scale) as folder:
+        for name, table in tables.items():
+            for split, documents in table.groupby("split"):
+                stream = encode_documents(documents["text"], BUILD / "tokenizer" / scale)
+                np.save(folder / f"{name}-{split}.npy", stream)
+
+
+def _head(texts, characters: int) -> list[str]:
+    """The first documents, up to so many characters in all."""
+    return texts[texts.str.len().cumsum() <= characters].tolist()
+
+
+@app.command()
+def notebook(study: str) -> None:
+    """Notebook → its canonical source and the digest of the code it imports."""
+    source = read_notebook(ROOT / "notebooks" / f"{study}.ipynb")
+    write_atomic(BUILD / "notebooks" / f"{study}.ipynb", canonical(source))
+    write_atomic(BUILD / "notebooks" / f"{study}.code.json", _code(study))
+
+
+def _code(study: str) -> str:
+    source = read_notebook(ROOT / "notebooks" / f"{study}.ipynb")
+    return json.dumps(import_closure(code_cells(source)), indent=1) + "\n"
+
+
+@app.command()
+def tables(study: str, scale: str) -> None:
+    """Hashes of the data tables that a study names, so that other studies' data does not touch it."""
+    names = section(scale, study)["tables"]
+    missing = [name for name in names if not (DATA / f"{name}.jsonl").exists()]
+    if missing:
+        allowed = ", ".join(sorted(path.stem for path in DATA.glob("*.jsonl")))
+        raise UserError(f"scales/{scale}.yaml: {study}.tables names {', '.join(missing)}; allowed: {allowed}")
+    hashes = {name: digest(DATA / f"{name}.jsonl") for name in names}
+    write_atomic(BUILD / "tables" / scale / f"{study}.json", json.dumps(hashes, indent=1) + "\n")
+
+
+@app.command()
+def study(study: str, scale: str) -> None:
+    """Run a study's notebook; its results and figures appear when all of it went well."""
+    if "DVC_ROOT" in os.environ:
+        exit_with(os.getppid())
+    with only_one(BUILD / "locks" / study, f"study {study}"):
+        _study(study, scale)
+
+
+def _study(study: str, scale: str) -> None:
+    from common.runner import execute
+
+    knobs = section(scale, study)
+    prepared = BUILD / "notebooks" / f"{study}.ipynb"
+    source = read_notebook(prepared)
+    check_parameters(source, knobs, f"scales/{scale}.yaml", study)
+    before = fingerprint(study, scale)
+    if notebook_digest(prepared.read_text()) != before["notebook"]:
+        raise UserError(f"notebooks/{study}.ipynb changed since the pipeline read it: run `dvc repro`")
+    work = BUILD / "running" / scale / study
+    shutil.rmtree(work, ignore_errors=True)
+    begun = time.perf_counter()
+    executed = execute(study, scale, prepared, knobs, work)
+    changed = [name for name, value in fingerprint(study, scale).items() if value != before[name]]
+    if changed:
+        raise UserError(f"{study}: {', '.join(changed)} changed while it ran; the result is not kept, run it again")
+    executed.publish(before)
+    sys.stderr.write(f"{study}: done in {(time.perf_counter() - begun) / 60:.1f} min\n")
+
+
+def fingerprint(study: str, scale: str) -> dict[str, str]:
+    """Everything that a study's result rests on, as digests."""
+    return {
+        "notebook": notebook_digest(canonical(read_notebook(ROOT / "notebooks" / f"{study}.ipynb"))),
+        "code": notebook_digest(_code(study)),
+        "parameters": notebook_digest(json.dumps(section(scale, study), sort_keys=True)),
+        "data": notebook_digest((BUILD / "tables" / scale / f"{study}.json").read_text()),
+        "tokens": digest(BUILD / "tokens" / scale),
+    }
+
+
+def main() -> None:
+    run_command(app)
+
+
+if __name__ == "__main__":
+    main()

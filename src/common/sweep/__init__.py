@@ -1,0 +1,121 @@
+"""A grid of runs becomes a tidy table: cached, resumable, parallel.
+
+A run is a function of plain values that returns plain values: single ones are its metrics, dictionaries of columns
+its tables. Its key holds its parameters, the code it imports, the content of its inputs and the library versions, so
+what is in the cache under that key is what the run would give.
+"""
+
+import os
+import statistics
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+
+from tqdm import tqdm
+
+from common.errors import UserError
+from common.project import CACHE
+from common.sweep.records import Cache, Record, code_of, content_of, key_of
+from common.sweep.workers import Failure, Job, Pool
+
+
+class SweepError(RuntimeError):
+    """Some cells failed; all others are finished and cached. The message lists each failed cell with its reason."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Finished runs in the order of the grid, and how many of them had to be computed."""
+
+    records: list[Record]
+    computed: int
+
+
+def grid(**axes: Iterable[object]) -> list[dict[str, object]]:
+    """Every combination of the axes' values, the last axis running fastest."""
+    return [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def sweep(
+    run: Callable[..., dict],
+    cells: list[dict[str, object]],
+    *,
+    inputs: Mapping[str, Path],
+    name: str,
+    cache: Path = CACHE / "runs",
+    known: Mapping[str, Record] | None = None,
+    workers: int | None = None,
+    backend: str = "loky",
+) -> Sweep:
+    """Do every run of `cells` that neither `known` nor the cache has, and return all of them in order.
+
+    `run(**cell, **inputs)` is called in a worker process. `known` are records from elsewhere, by key (the rows kept in
+    git). Raises `UserError` for an empty grid, a cell that is there twice or a missing input, before anything
+    runs, and `SweepError` at the end where cells failed.
+    """
+    if not cells:
+        raise UserError(f"sweep {name}: the grid is empty")
+    code, content = code_of(run), content_of(inputs)
+    jobs = [Job(key_of(cell, code, content), cell) for cell in cells]
+    if len({job.key for job in jobs}) < len(jobs):
+        raise UserError(f"sweep {name}: the grid holds a cell twice")
+    store = Cache(cache)
+    found = {job.key: _known(job, known or {}) or store.read(job.key, _say) for job in jobs}
+    todo = [job for job in jobs if found[job.key] is None]
+    pool = Pool(run, dict(inputs), store, min(workers or cores(), max(1, len(todo))), backend)
+    failures: list[Failure] = []
+    if todo:
+        _say(f"{name}: {len(jobs)} runs, {len(jobs) - len(todo)} there, {len(todo)} to do, {estimate(pool, todo)}")
+        with tqdm(total=len(todo), desc=name, unit="run", file=sys.stderr, ncols=90, leave=False) as bar:
+            for ended in pool.done(todo):
+                bar.update()
+                if isinstance(ended, Failure):
+                    failures.append(ended)
+                    _say(f"{name}: failed: {_varied(ended.job, jobs)}: {ended.reason}")
+                else:
+                    found[ended.key] = store.read(ended.key, _say)
+    missing = [job for job in jobs if found[job.key] is None]
+    if missing:
+        reasons = {failure.job.key: f"{failure.reason} (traceback: {failure.log})" for failure in failures}
+        lines = [f"{_varied(job, jobs)}: {reasons.get(job.key, 'its record is gone')}" for job in missing]
+        raise SweepError(f"sweep {name}: {len(missing)} of {len(jobs)} runs failed; " + "; ".join(lines))
+    return Sweep([found[job.key] for job in jobs], len(todo))
+
+
+def _known(job: Job, known: Mapping[str, Record]) -> Record | None:
+    record = known.get(job.key)
+    if record is None:
+        return None
+    metrics = {name: value for name, value in record.metrics.items() if name not in job.cell and name != "sweep"}
+    return replace(record, cell=job.cell, metrics=metrics)
+
+
+def estimate(pool: Pool, todo: list[Job]) -> str:
+    """How long `todo` will take, from the past runs here that share the most parameters with each cell."""
+    past = pool.cache.timings(pool.run.__qualname__)
+    if not past:
+        return "no past run here to tell how long"
+    seconds = 0.0
+    for job in todo:
+        shared = [sum(job.cell.get(name) == value for name, value in cell.items()) for cell, _ in past]
+        closest = [timing["seconds"] for (_, timing), n in zip(past, shared, strict=True) if n == max(shared)]
+        seconds += statistics.median(closest)
+    minutes = seconds / min(pool.workers, len(todo)) / 60
+    return f"about {minutes:.0f} min" if minutes >= 1 else "less than a minute"
+
+
+def _varied(job: Job, jobs: list[Job]) -> str:
+    """The parameters that tell a cell from the others of its grid."""
+    names = [name for name in job.cell if len({repr(other.cell.get(name)) for other in jobs}) > 1]
+    return ", ".join(f"{name}={job.cell[name]}" for name in names) or "the only cell"
+
+
+def _say(line: str) -> None:
+    tqdm.write(line, file=sys.stderr)

@@ -1,0 +1,183 @@
+"""What one run left behind: its key, its record in the cache, its row in a table kept in git."""
+
+import csv
+import hashlib
+import io
+import json
+import math
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from inspect import getsourcefile
+from pathlib import Path
+
+from common.errors import UserError
+from common.files import digest, write_atomic
+from common.provenance import import_closure, source_digest, versions
+
+Value = str | int | float | bool | None
+Table = dict[str, list[Value]]  # columns of one length
+
+
+@dataclass(frozen=True)
+class Record:
+    """One finished run: `metrics` are single values, `tables` longer series such as a loss curve."""
+
+    key: str
+    run: str
+    cell: dict[str, object]
+    metrics: dict[str, Value]
+    tables: dict[str, Table] = field(default_factory=dict)
+    timing: dict[str, Value] = field(default_factory=dict)
+
+
+def code_of(run: Callable) -> str:
+    """Digest of the file that defines `run` and of every module of the package that it imports."""
+    file = getsourcefile(run)
+    if run.__module__ == "__main__" or file is None:
+        raise UserError(f"{run.__name__} is defined in a notebook; a run's code must be in a module to be keyed")
+    text = Path(file).read_text()
+    parts = [run.__qualname__, source_digest(text), *import_closure([text]).items()]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def content_of(inputs: Mapping[str, Path]) -> dict[str, str]:
+    """Digest of the content of each input file or folder; where it lies does not matter."""
+    missing = [str(path) for path in inputs.values() if not path.exists()]
+    if missing:
+        raise UserError(f"missing input {', '.join(missing)}: run `dvc repro` first")
+    return {name: digest(path) for name, path in inputs.items()}
+
+
+def key_of(cell: Mapping[str, object], code: str, content: Mapping[str, str]) -> str:
+    """Key of a run: its parameters, its code, its data, the library versions."""
+    parts = {"cell": cell, "code": code, "content": content, "versions": versions()}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, allow_nan=False).encode()).hexdigest()[:20]
+
+
+def check(record: Record) -> None:
+    """Raise `ValueError` where a metric is missing, NaN or infinite, or a table is ragged."""
+    for name, value in record.metrics.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"metric {name} is {value}")
+        if not isinstance(value, Value):
+            raise ValueError(f"metric {name} is a {type(value).__name__}, allowed: {Value}")
+    for name, table in record.tables.items():
+        if len({len(column) for column in table.values()}) > 1:
+            raise ValueError(f"table {name} has columns of different lengths")
+        for column, values in table.items():
+            if any(isinstance(value, float) and not math.isfinite(value) for value in values):
+                raise ValueError(f"column {column} of table {name} holds a number that is not finite")
+
+
+class Cache:
+    """Finished runs in a folder, a file each; a torn or altered file counts as not there."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def path(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}.json"
+
+    def write(self, record: Record) -> None:
+        check(record)
+        body = json.dumps(asdict(record), sort_keys=True, allow_nan=False)
+        write_atomic(self.path(record.key), f"{hashlib.sha256(body.encode()).hexdigest()}\n{body}\n")
+
+    def read(self, key: str, warn: Callable[[str], None]) -> Record | None:
+        """The record of `key`; None where there is none or, with a warning, where its file is damaged."""
+        path = self.path(key)
+        try:
+            checksum, _, body = path.read_text().partition("\n")
+            if hashlib.sha256(body.rstrip("\n").encode()).hexdigest() != checksum:
+                raise ValueError("its checksum differs")
+            record = Record(**json.loads(body))
+            if record.key != key:
+                raise ValueError("it belongs to another run")
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError) as error:
+            warn(f"damaged cache file {path.name} ({error}): this run is done again")
+            path.unlink()
+            return None
+        return record
+
+    def timings(self, run: str) -> list[tuple[dict[str, object], dict[str, Value]]]:
+        """Parameters and timing of every past run of the function `run` on this machine."""
+        found = []
+        for path in self.folder.glob("*/*.json"):
+            try:
+                body = json.loads(path.read_text().partition("\n")[2])
+            except ValueError:  # damaged: `read` tells the user where it matters
+                continue
+            if body.get("run") == run:
+                found.append((body["cell"], body["timing"]))
+        return found
+
+
+def encode(value: object) -> str:
+    """A value as the text of a CSV field from which `decode` gets it back exactly: JSON, but plain strings."""
+    if value is None:
+        return ""
+    if isinstance(value, str) and decode(value) == value:
+        return value
+    return json.dumps(value, sort_keys=True, allow_nan=False)
+
+
+def decode(text: str) -> object:
+    """The value that `encode` wrote."""
+    if text == "":
+        return None
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def to_csv(rows: list[dict[str, object]]) -> str:
+    """Rows as CSV; columns in the order in which the rows bring them up."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
+    writer.writeheader()
+    writer.writerows({name: encode(value) for name, value in row.items()} for row in rows)
+    return text.getvalue()
+
+
+def from_csv(text: str) -> list[dict[str, object]]:
+    """Rows that `to_csv` wrote; an empty field is None."""
+    return [{name: decode(field) for name, field in row.items()} for row in csv.DictReader(io.StringIO(text))]
+
+
+def table_rows(record: Record, name: str) -> list[dict[str, object]]:
+    """Rows of one of a record's tables, each with the run's key."""
+    columns = record.tables[name]
+    return [{"key": record.key, **dict(zip(columns, row, strict=True))} for row in zip(*columns.values(), strict=True)]
+
+
+def committed_records(folder: str, root: Path) -> dict[str, Record]:
+    """Runs whose rows git holds in `folder` (`runs.csv`, `timing.csv`, a file for each table), by key.
+
+    Read from the last commit and not from the work tree: the pipeline deletes a stage's outputs before it runs.
+    A row does not say which of its columns are parameters; all of them are in `metrics`.
+    """
+    listed = _git(root, "ls-tree", "--name-only", "HEAD", f"{folder}/").split()
+    files = {Path(path).stem: from_csv(_git(root, "show", f"HEAD:{path}")) for path in listed if path.endswith(".csv")}
+    timing = {row.pop("key"): row for row in files.pop("timing", [])}
+    runs = {row.pop("key"): row for row in files.pop("runs", [])}
+    tables: dict[str, dict[str, Table]] = {key: {} for key in runs}
+    for name, rows in files.items():
+        for row in rows:
+            columns = tables[row.pop("key")].setdefault(name, {column: [] for column in row})
+            for column, value in row.items():
+                columns[column].append(value)
+    return {key: Record(key, "", {}, row, tables[key], timing.get(key, {})) for key, row in runs.items()}
+
+
+def _git(root: Path, *arguments: str) -> str:
+    """What git prints; nothing where this is no repository, there is no commit or git is not there."""
+    try:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except (subprocess.CalledProcessError, FileNotFoundError):
+        return ""

@@ -1,0 +1,132 @@
+"""Cells run in worker processes, one thread each; a lost worker loses one cell, which runs again."""
+
+import contextlib
+import json
+import os
+import resource
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from inspect import signature
+from pathlib import Path
+
+import joblib
+from joblib.externals.loky.process_executor import BrokenProcessPool
+
+from common.files import write_atomic
+from common.processes import exit_with
+from common.provenance import hardware
+from common.sweep.records import Cache, Record
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cell to run: `run(**cell, **inputs)`, its record goes to the cache under `key`."""
+
+    key: str
+    cell: dict[str, object]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A cell that gave no record, and why, in one line; the traceback lies in `log`."""
+
+    job: Job
+    reason: str
+    log: Path
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Where and how cells run. `backend` is joblib's: loky here, dask on a cluster.
+
+    A run that takes `scratch` gets a folder of its own that survives a kill, for a checkpoint to go on from.
+    """
+
+    run: Callable[..., dict]
+    inputs: dict[str, Path]
+    cache: Cache
+    workers: int
+    backend: str = "loky"
+
+    def done(self, jobs: list[Job]) -> Iterator[Job | Failure]:
+        """Run the jobs; yield each as it ends. Its record, or its failure, is on disk by then."""
+        waiting = {job.key: job for job in jobs}
+        for key in waiting:
+            self._started(key).unlink(missing_ok=True)
+        while waiting:
+            try:
+                yield from self._batch(list(waiting.values()), waiting)
+            except BrokenProcessPool:
+                # All workers go down with a killed one. What they had begun runs alone next, so that the
+                # cell that kills its worker is found and its innocent neighbours are not blamed.
+                for job in [job for job in waiting.values() if self._started(job.key).exists()]:
+                    yield from self._alone(job, waiting)
+
+    def _alone(self, job: Job, waiting: dict[str, Job]) -> Iterator[Job | Failure]:
+        try:
+            yield from self._batch([job], waiting)
+        except BrokenProcessPool:
+            del waiting[job.key]
+            log = self._log(job.key, "the worker was killed twice while it ran this cell\n")
+            yield Failure(job, "its worker was killed twice (out of memory?)", log)
+
+    def _batch(self, jobs: list[Job], waiting: dict[str, Job]) -> Iterator[Job | Failure]:
+        # loky's pool outlives a call; a broken or interrupted one is replaced by joblib itself.
+        parallel = joblib.Parallel(
+            n_jobs=max(2, self.workers),  # one job would run in this very process and could kill it
+            return_as="generator_unordered",
+            pre_dispatch=self.workers,
+            batch_size=1,
+        )
+        with joblib.parallel_config(self.backend, **({"inner_max_num_threads": 1} if self.backend == "loky" else {})):
+            for key, reason in parallel(joblib.delayed(self._cell)(job, os.getpid()) for job in jobs):
+                job = waiting.pop(key)
+                yield job if reason is None else Failure(job, reason, self._failed(key))
+
+    def _cell(self, job: Job, parent: int) -> tuple[str, str | None]:
+        if self.backend == "loky":
+            exit_with(parent)
+        import torch
+
+        torch.set_num_threads(1)
+        begun = time.perf_counter()
+        scratch = self.cache.folder / "scratch" / job.key
+        resumable = {"scratch": scratch} if "scratch" in signature(self.run).parameters else {}
+        try:
+            write_atomic(self._started(job.key), json.dumps(job.cell, sort_keys=True))
+            metrics = self.run(**job.cell, **self.inputs, **resumable)
+            tables = {name: value for name, value in metrics.items() if isinstance(value, dict)}
+            timing = {
+                "seconds": round(time.perf_counter() - begun, 2),
+                "memory_mb": _peak_memory_mb(),
+                "hardware": hardware(),
+                "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            }
+            kept = {name: value for name, value in metrics.items() if name not in tables}
+            self.cache.write(Record(job.key, self.run.__qualname__, job.cell, kept, tables, timing))
+        except Exception as error:  # the rest of the sweep goes on; the stage fails at its end with the list
+            with contextlib.suppress(Exception):  # a full disk must not hide the reason
+                self._log(job.key, traceback.format_exc())
+            return job.key, " ".join(f"{type(error).__name__}: {error}".split())
+        shutil.rmtree(scratch, ignore_errors=True)
+        self._started(job.key).unlink(missing_ok=True)
+        return job.key, None
+
+    def _started(self, key: str) -> Path:
+        return self.cache.folder / "started" / key
+
+    def _failed(self, key: str) -> Path:
+        return self.cache.folder / "failed" / f"{key}.txt"
+
+    def _log(self, key: str, text: str) -> Path:
+        write_atomic(self._failed(key), text)
+        return self._failed(key)
+
+
+def _peak_memory_mb() -> int:
+    # Linux counts in KiB, macOS in bytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "linux" else 1024**2)

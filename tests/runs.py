@@ -1,0 +1,45 @@
+"""Runs for the sweep's tests: small, and some with a fault that a real run could have."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from common.errors import UserError
+
+
+def _note(log: str, text: str) -> None:
+    with Path(log).open("a") as file:
+        file.write(f"{text}\n")
+
+
+def square(x: int, log: str) -> dict:
+    _note(log, f"{x}")
+    return {"square": x * x, "third": x / 3, "curve": {"step": [1, 2], "loss": [x / 7, x / 9]}}
+
+
+def slow_square(x: int, log: str, seconds: float) -> dict:
+    _note(log, f"begin {x} {os.getpid()}")
+    time.sleep(seconds)
+    _note(log, f"end {x}")
+    return {"square": x * x}
+
+
+def faulty(x: int, log: str, fault: str, at: int) -> dict:
+    _note(log, f"{x}")
+    if x == at:
+        if fault == "killed once" and not Path(f"{log}.killed").exists():
+            Path(f"{log}.killed").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if fault == "killed always":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if fault == "raises":
+            raise UserError("the disk of this cell is full")
+        if fault == "nan":
+            return {"square": float("nan")}
+    return {"square": x * x}
+
+
+def count_text(x: int, log: str, text: Path) -> dict:
+    _note(log, f"{x}")
+    return {"length": len(text.read_text()) * x}

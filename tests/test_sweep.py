@@ -1,0 +1,210 @@
+"""Sweeps: what a grid gives, what the cache spares, what faults cost."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import runs
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.errors import UserError
+from common.sweep import SweepError, grid, sweep
+from common.sweep.records import Cache, Record, committed_records, decode, encode, from_csv, to_csv
+
+TESTS = Path(__file__).parent
+
+
+@pytest.fixture
+def log(tmp_path):
+    path = tmp_path / "log"
+    path.touch()
+    return path
+
+
+def cells(log, **more):
+    return [{"x": x, "log": str(log), **more} for x in range(4)]
+
+
+def do(run, grid_cells, tmp_path, **more):
+    return sweep(run, grid_cells, inputs={}, name="test", cache=tmp_path / "cache", workers=2, **more)
+
+
+def lines(log):
+    return log.read_text().splitlines()
+
+
+def test_a_sweep_gives_what_the_function_gives_in_the_order_of_the_grid(tmp_path, log):
+    swept = do(runs.square, cells(log), tmp_path)
+    assert [record.metrics for record in swept.records] == [{"square": x * x, "third": x / 3} for x in range(4)]
+    assert swept.records[3].tables == {"curve": {"step": [1, 2], "loss": [3 / 7, 3 / 9]}}
+    assert swept.records[2].cell == {"x": 2, "log": str(log)}
+
+
+def test_finished_cells_are_not_run_again_and_new_ones_are(tmp_path, log):
+    first = do(runs.square, cells(log)[:3], tmp_path)
+    again = do(runs.square, cells(log), tmp_path)
+    assert (first.computed, again.computed) == (3, 1)
+    assert sorted(lines(log)) == ["0", "1", "2", "3"]
+    assert again.records[:3] == first.records
+
+
+def test_one_worker_and_two_give_the_same_records(tmp_path, log):
+    one = sweep(runs.square, cells(log), inputs={}, name="one", cache=tmp_path / "one", workers=1)
+    two = sweep(runs.square, cells(log), inputs={}, name="two", cache=tmp_path / "two", workers=2)
+    assert [(r.key, r.metrics, r.tables) for r in one.records] == [(r.key, r.metrics, r.tables) for r in two.records]
+
+
+@pytest.mark.parametrize("damage", ["torn", "altered", "emptied"])
+def test_a_damaged_cache_file_is_noticed_and_only_its_cell_runs_again(tmp_path, log, damage, capsys):
+    swept = do(runs.square, cells(log), tmp_path)
+    path = Cache(tmp_path / "cache").path(swept.records[2].key)
+    text = path.read_text()
+    path.write_text(
+        {"torn": text[: len(text) // 2], "altered": text.replace('"square": 4', '"square": 5'), "emptied": ""}[damage]
+    )
+    again = do(runs.square, cells(log), tmp_path)
+    assert again.computed == 1
+    assert [(r.key, r.metrics) for r in again.records] == [(r.key, r.metrics) for r in swept.records]
+    assert lines(log).count("2") == 2
+    assert len(lines(log)) == 5
+    assert f"damaged cache file {path.name}" in capsys.readouterr().err
+
+
+def test_a_cache_file_under_another_runs_name_is_not_believed(tmp_path, log):
+    swept = do(runs.square, cells(log), tmp_path)
+    cache = Cache(tmp_path / "cache")
+    cache.path(swept.records[1].key).write_text(cache.path(swept.records[2].key).read_text())
+    assert [r.metrics["square"] for r in do(runs.square, cells(log), tmp_path).records] == [0, 1, 4, 9]
+
+
+def test_a_worker_killed_once_costs_one_repetition_of_what_it_ran(tmp_path, log):
+    swept = do(runs.faulty, cells(log, fault="killed once", at=2), tmp_path)
+    assert [record.metrics["square"] for record in swept.records] == [0, 1, 4, 9]
+    assert lines(log).count("2") == 2
+    assert lines(log).count("0") == 1
+
+
+def test_a_cell_that_kills_its_worker_twice_is_named_and_all_others_finish(tmp_path, log):
+    with pytest.raises(SweepError, match=r"1 of 4 runs failed; x=2: its worker was killed twice"):
+        do(runs.faulty, cells(log, fault="killed always", at=2), tmp_path)
+    assert len(list((tmp_path / "cache").glob("??/*.json"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"), [("raises", "UserError: the disk of this cell is full"), ("nan", "metric square is nan")]
+)
+def test_a_failing_cell_is_listed_with_its_reason_after_the_rest_is_done(tmp_path, log, fault, reason):
+    with pytest.raises(SweepError, match=f"1 of 4 runs failed; x=1: .*{reason}.*traceback: ") as failure:
+        do(runs.faulty, cells(log, fault=fault, at=1), tmp_path)
+    traceback = Path(str(failure.value).rpartition("traceback: ")[2].rstrip(")"))
+    assert "Traceback" in traceback.read_text()
+    assert sorted(lines(log)) == ["0", "1", "2", "3"]
+    assert len(list((tmp_path / "cache").glob("??/*.json"))) == 3
+
+
+def test_killing_the_sweep_leaves_no_worker_and_the_next_one_resumes(tmp_path, log):
+    program = (
+        "import runs; from pathlib import Path; from common.sweep import sweep\n"
+        f"cells = [{{'x': x, 'log': {str(log)!r}, 'seconds': 0.2 if x < 3 else 60.0}} for x in range(6)]\n"
+        f"sweep(runs.slow_square, cells, inputs={{}}, name='t', cache=Path({str(tmp_path / 'cache')!r}), workers=2)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], env=os.environ | {"PYTHONPATH": str(TESTS)})
+    deadline = time.monotonic() + 60
+    while sum("begin 3" in line or "begin 4" in line for line in lines(log)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert len(children) >= 2
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    _, alive = psutil.wait_procs(children, timeout=5)
+    assert not alive
+    assert not any("end 3" in line or "end 4" in line for line in lines(log))
+    before = lines(log)
+    assert len(list((tmp_path / "cache").glob("??/*.json"))) == 3
+    quick = [{"x": x, "log": str(log), "seconds": 0.2} for x in range(6)]
+    swept = do(runs.slow_square, quick, tmp_path)
+    assert [record.metrics["square"] for record in swept.records] == [0, 1, 4, 9, 16, 25]
+    after = lines(log)[len(before) :]
+    assert {line.split()[1] for line in after if line.startswith("begin")} == {"3", "4", "5"}
+
+
+def test_a_key_changes_with_parameters_and_content_and_not_with_places(tmp_path, log):
+    def keys(text, folder, x=1):
+        path = tmp_path / folder / "text"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        grid_cells = [{"x": x, "log": str(log)}]
+        swept = sweep(runs.count_text, grid_cells, inputs={"text": path}, name="t", cache=tmp_path / "c", workers=1)
+        return swept.records[0].key
+
+    first = keys("abc", "a")
+    assert keys("abc", "b") == first
+    assert keys("abcd", "b") != first
+    assert keys("abc", "a", x=2) != first
+
+
+def test_rows_known_from_elsewhere_spare_their_runs(tmp_path, log):
+    swept = do(runs.square, cells(log), tmp_path)
+    known = {r.key: Record(r.key, "", {}, {**r.cell, **r.metrics, "sweep": "old"}, r.tables) for r in swept.records[:3]}
+    again = sweep(runs.square, cells(log), inputs={}, name="t", cache=tmp_path / "empty", known=known, workers=2)
+    assert again.computed == 1
+    assert [(r.cell, r.metrics, r.tables) for r in again.records] == [
+        (r.cell, r.metrics, r.tables) for r in swept.records
+    ]
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"), [([], "the grid is empty"), ([{"x": 1, "log": ""}] * 2, "holds a cell twice")]
+)
+def test_a_grid_that_makes_no_sense_is_refused_before_anything_runs(tmp_path, bad, says):
+    with pytest.raises(UserError, match=says):
+        do(runs.square, bad, tmp_path)
+
+
+def test_a_missing_input_is_named(tmp_path, log):
+    with pytest.raises(UserError, match=r"missing input .*nowhere"):
+        sweep(runs.count_text, cells(log), inputs={"text": tmp_path / "nowhere"}, name="t", cache=tmp_path)
+
+
+def test_the_grid_is_every_combination():
+    assert grid(a=[1, 2], b="xy") == [{"a": 1, "b": "x"}, {"a": 1, "b": "y"}, {"a": 2, "b": "x"}, {"a": 2, "b": "y"}]
+
+
+values = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+
+
+@given(values | st.dictionaries(st.text(), values) | st.lists(values))
+def test_a_field_of_a_table_comes_back_as_what_it_was(value):
+    back = decode(encode(value))
+    assert back == value
+    assert type(back) is type(value)
+
+
+@given(st.lists(st.fixed_dictionaries({"a": values, "b, with\nbreak": values}), min_size=1))
+def test_tables_kept_in_git_come_back_exactly(rows):
+    rows = [
+        {name: value.replace("\r", "") if isinstance(value, str) else value for name, value in row.items()}
+        for row in rows
+    ]
+    assert from_csv(to_csv(rows)) == rows
+
+
+def test_committed_rows_are_read_from_the_last_commit_and_not_from_the_work_tree(tmp_path):
+    folder = tmp_path / "results"
+    folder.mkdir()
+    (folder / "runs.csv").write_text(to_csv([{"key": "k1", "sweep": "s", "x": 1, "loss": 0.1}]))
+    (folder / "timing.csv").write_text(to_csv([{"key": "k1", "seconds": 2.5}]))
+    (folder / "curve.csv").write_text(to_csv([{"key": "k1", "step": 1}, {"key": "k1", "step": 2}]))
+    assert committed_records("results", tmp_path) == {}
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=t", "-c", "user.email=t@t"]
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "rows"]):
+        subprocess.run([*git, *arguments], check=True)
+    (folder / "runs.csv").unlink()
+    expected = Record("k1", "", {}, {"sweep": "s", "x": 1, "loss": 0.1}, {"curve": {"step": [1, 2]}}, {"seconds": 2.5})
+    assert committed_records("results", tmp_path) == {"k1": expected}
