@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import special, stats
+from scipy import integrate, special, stats
 
 from common.errors import UserError
 from common.evidence import (
@@ -255,6 +255,16 @@ def test_power_at_the_detectable_effect_is_80_percent_by_simulation(n):
     draws = np.random.default_rng(n).normal(effect, 0.3, (40_000, n))
     t = draws.mean(1) / (draws.std(1, ddof=1) / math.sqrt(n))
     assert np.mean(t > stats.t.ppf(0.975, n - 1)) == pytest.approx(0.8, abs=4 * 0.4 / 200)
+
+
+@pytest.mark.parametrize("n", [2, 5, 30])
+def test_the_detectable_effect_solves_the_integral_over_all_spreads(n):
+    """Given the sample variance w / (n - 1), the test is a normal one; w is chi-squared."""
+    shift, critical = detectable_effect(2.0, n) / 2.0 * math.sqrt(n), stats.t.ppf(0.975, n - 1)
+    power = integrate.quad(
+        lambda w: stats.norm.sf(critical * math.sqrt(w / (n - 1)) - shift) * stats.chi2.pdf(w, n - 1), 0, 10 * n
+    )[0]
+    assert power == pytest.approx(0.8, abs=1e-4)
 
 
 @untimed

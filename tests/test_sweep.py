@@ -9,10 +9,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-import runs
 from hypothesis import given
 from hypothesis import strategies as st
 
+import runs
 from common.errors import UserError
 from common.sweep import SweepError, grid, sweep
 from common.sweep.records import Cache, Record, committed_records, decode, encode, from_csv, to_csv

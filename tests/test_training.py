@@ -206,8 +206,9 @@ def test_training_lowers_the_loss_of_a_language_model_on_a_text_it_can_learn(fam
 
 def test_a_seed_fixes_a_model_in_another_process_and_another_seed_changes_it():
     program = (
-        "from common.models import new_language_model as new; "
-        "m = new('gpt2', vocab_size=50, hidden=16, layers=1, heads=2, context=8, tied=False, embedding_std=.3, seed=0); "
+        "from common.models import new_language_model as new\n"
+        "sizes = dict(vocab_size=50, hidden=16, layers=1, heads=2, context=8, tied=False, embedding_std=0.3)\n"
+        "m = new('gpt2', seed=0, **sizes)\n"
         "print(sum(p.double().abs().sum().item() for p in m.parameters()))"
     )
     there = float(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)

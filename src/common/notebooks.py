@@ -21,7 +21,7 @@ def read_notebook(path: Path) -> NotebookNode:
         return nbformat.read(path, as_version=4)
     except FileNotFoundError as error:
         raise UserError(f"there is no notebook {path}") from error
-    except (ValueError, AttributeError, nbformat.ValidationError) as error:
+    except (ValueError, TypeError, AttributeError, nbformat.ValidationError) as error:
         raise UserError(f"{path} is not a notebook: {str(error).splitlines()[0]}") from error
 
 

@@ -16,6 +16,7 @@ from common.notebooks import read_notebook, scrubbed
 from common.project import ROOT
 from common.provenance import hardware, versions
 from common.study import SCALE, WORK
+from common.tables import DECLARED
 
 CONTRACT = ("runs.csv", "timing.csv", "claims.json", "metrics.json")
 
@@ -73,7 +74,8 @@ class Executed:
 def execute(study: str, scale: str, notebook: Path, parameters: dict[str, object], work: Path) -> Executed:
     """Run `notebook` in a fresh kernel. `UserError`, in one line, where a cell fails or a result is missing."""
     work.mkdir(parents=True)
-    os.environ |= {WORK: str(work), SCALE: scale, "COMPENDIUM_TABLES": ",".join(parameters.get("tables", []))}
+    os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"  # our progress is plain text
+    os.environ |= {WORK: str(work), SCALE: scale, DECLARED: ",".join(parameters.get("tables", []))}
     executed = work / "notebook.ipynb"
     progress = ProgressLine()
     try:
@@ -85,6 +87,7 @@ def execute(study: str, scale: str, notebook: Path, parameters: dict[str, object
             cwd=str(work),
             progress_bar=False,
             stderr_file=progress,
+            extra_arguments=["--log-level=ERROR"],  # the kernel's own warnings are of no use to a reader
         )
     except PapermillExecutionError as error:
         reason = " ".join(f"{error.ename}: {error.evalue}".split())

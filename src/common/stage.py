@@ -1,4 +1,7 @@
-"""The commands of the pipeline's stages, one function each: `python -m common.stage NAME …` (see dvc.yaml)."""
+"""The commands of the pipeline's stages, one function each: `python -m common.stage NAME …` (see dvc.yaml).
+
+A command that needs a heavy library imports it itself: starting up is most of the time of the others.
+"""
 
 import json
 import os
@@ -7,9 +10,9 @@ import sys
 import time
 
 import numpy as np
+import pandas as pd
 import typer
 
-from common.corpus import build_corpus, read_table
 from common.errors import UserError, run_command
 from common.files import atomic_folder, digest, write_atomic
 from common.notebooks import canonical, check_parameters, code_cells, notebook_digest, read_notebook
@@ -17,7 +20,7 @@ from common.processes import exit_with, only_one
 from common.project import BUILD, CACHE, DATA, ROOT
 from common.provenance import import_closure
 from common.scales import section
-from common.tokenizer import encode_documents, train_tokenizer
+from common.tables import read_table
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -25,30 +28,33 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 @app.command()
 def corpus() -> None:
     """Pinned packages → plain tables in build/corpus."""
+    from common.corpus import build_corpus
+
     build_corpus(BUILD / "corpus", ROOT / "sources.yaml", CACHE / "sources")
 
 
 @app.command()
 def tokenizer(scale: str) -> None:
     """Training text → a tokenizer, and every split of every table as one stream of token ids."""
+    from common.tokenizer import encode_documents, train_tokenizer
+
     knobs = section(scale, "tokenizer")
-    tables = {name: read_table(name) for name in knobs["tables"]}
-    texts = [
-        text
-        for table in tables.values()
-        for text in _head(table[table["split"] == "train"]["text"], knobs["characters"])
-    ]
-    with atomic_folder(BUILD / "tokenizer" / scale) as folder:
-        train_tokenizer(texts, knobs["vocab_size"], folder)
-    with atomic_folder(BUILD / "tokens" / scale) as folder:
-        for name, table in tables.items():
-            for split, documents in table.groupby("split"):
-                stream = encode_documents(documents["text"], BUILD / "tokenizer" / scale)
-                np.save(folder / f"{name}-{split}.npy", stream)
+    texts = {
+        f"{name}-{split}": _some(documents, knobs["characters"])
+        for name in knobs["tables"]
+        for split, documents in read_table(name).groupby("split")
+    }
+    training = [text for name, documents in texts.items() if name.endswith("-train") for text in documents]
+    folder = BUILD / "tokenizer" / scale
+    train_tokenizer(training, knobs["vocab_size"], folder)
+    with atomic_folder(BUILD / "tokens" / scale) as streams:
+        for name, documents in texts.items():
+            np.save(streams / f"{name}.npy", encode_documents(documents, folder))
 
 
-def _head(texts, characters: int) -> list[str]:
+def _some(documents: pd.DataFrame, characters: int) -> list[str]:
     """The first documents, up to so many characters in all."""
+    texts = documents["text"]
     return texts[texts.str.len().cumsum() <= characters].tolist()
 
 
@@ -69,10 +75,10 @@ def _code(study: str) -> str:
 def tables(study: str, scale: str) -> None:
     """Hashes of the data tables that a study names, so that other studies' data does not touch it."""
     names = section(scale, study)["tables"]
-    missing = [name for name in names if not (DATA / f"{name}.jsonl").exists()]
-    if missing:
-        allowed = ", ".join(sorted(path.stem for path in DATA.glob("*.jsonl")))
-        raise UserError(f"scales/{scale}.yaml: {study}.tables names {', '.join(missing)}; allowed: {allowed}")
+    allowed = {path.stem for path in DATA.glob("*.jsonl")}
+    if unknown := set(names) - allowed:
+        known = ", ".join(sorted(allowed))
+        raise UserError(f"scales/{scale}.yaml: {study}.tables names {', '.join(sorted(unknown))}; allowed: {known}")
     hashes = {name: digest(DATA / f"{name}.jsonl") for name in names}
     write_atomic(BUILD / "tables" / scale / f"{study}.json", json.dumps(hashes, indent=1) + "\n")
 

@@ -11,7 +11,7 @@ from common.errors import UserError
 from common.evidence.claims import VERDICTS
 
 # A name may carry digits (W8, m2) and, with a capital, hyphened ones (WikiText-2); other digits are results.
-NAME = re.compile(r"(?<![^\W_])(?:(?=\w*[A-Z])[^\W\d_]\w*(?:-\w+)*|[^\W\d_]\w*)")
+NAME = re.compile(r"(?=\w*[A-Z])[^\W\d_]\w*(?:-\w+)*|[^\W\d_]\w*")
 
 
 def prose(template: str, claims: Mapping[str, dict], **numbers: float | str) -> Markdown:

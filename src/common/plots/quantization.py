@@ -31,8 +31,8 @@ def learning_rates(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def loss_curves(table: pd.DataFrame, text: str) -> Figure:
-    """Validation loss against tokens, mean and range over seeds. `table`: see `curve_table`."""
+def loss_curves(table: pd.DataFrame, text: str, note: str) -> Figure:
+    """Validation loss against tokens, mean and range over seeds. `table`: see `curve_table`; `note` stands inside."""
     use_style()
     figure, ax = plt.subplots(figsize=(PAGE * 0.7, 3.0))
     palette = colors(table["setting"].unique().tolist())
@@ -41,6 +41,7 @@ def loss_curves(table: pd.DataFrame, text: str) -> Figure:
         ax.fill_between(tokens, rows["low"], rows["high"], color=palette[setting], alpha=0.2, linewidth=0)
         ax.plot(tokens, rows["mean"], color=palette[setting], label=setting)
     ax.set(xlabel="training tokens (thousands)", ylabel=f"validation loss, {text} (nats/token)")
+    ax.text(0.98, 0.97, note, transform=ax.transAxes, ha="right", va="top", fontsize=7)
     label_lines(ax)
     return figure
 

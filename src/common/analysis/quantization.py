@@ -29,9 +29,8 @@ def differences(runs: pd.DataFrame, treated: str, control: str, loss: str) -> np
         if losses.empty:
             raise UserError(f"no run has the setting {name!r}; it is one of {', '.join(runs['setting'].unique())}")
         if losses.isna().any():
-            raise UserError(
-                f"{name}: the runs of seeds {losses.index[losses.isna()].tolist()} diverged, without a loss"
-            )
+            lost = losses.index[losses.isna()].tolist()
+            raise UserError(f"{name}: the runs of seeds {lost} diverged and have no loss")
     if not by_seed[treated].index.equals(by_seed[control].index):
         raise UserError(f"{treated} and {control} were not run with the same seeds")
     return paired_differences(by_seed[treated], by_seed[control], f"{treated} against {control}")
@@ -43,6 +42,16 @@ def diverged(runs: pd.DataFrame, setting: str) -> tuple[int, int]:
     if chosen.empty:
         raise UserError(f"no run has the setting {setting!r}")
     return int(chosen["diverged_at"].notna().sum()), len(chosen)
+
+
+def divergence_note(runs: pd.DataFrame) -> str:
+    """For a figure that can't draw them: which settings diverged, in how many runs, at which steps."""
+    lines = []
+    for name, rows in runs[runs["diverged_at"].notna()].groupby("setting", sort=False):
+        first, last = int(rows["diverged_at"].min()), int(rows["diverged_at"].max())
+        ended, total = diverged(runs, name)
+        lines.append(f"{name}: {ended} of {total} runs diverged, at steps {first} to {last}")
+    return "\n".join(lines)
 
 
 def pooled_spread(pilot: pd.DataFrame, loss: str) -> float:

@@ -1,0 +1,74 @@
+"""A checkout of its own for the tests that run the pipeline."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from common.project import CACHE, ROOT
+from common.sources import fetch, load_sources
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A clone of the tree as it stands, run with this environment's programs and its own source."""
+
+    root: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        own = {name: value for name, value in os.environ.items() if not name.startswith(("COMPENDIUM_", "DVC_"))}
+        return own | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{own['PATH']}",
+            "PYTHONPATH": str(self.root / "src"),
+            "COMPENDIUM_SOURCES": str(CACHE / "sources"),
+            "OMP_NUM_THREADS": "1",
+        }
+
+    def start(self, *command: str, **options) -> subprocess.Popen:
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True} | options
+        return subprocess.Popen(command, cwd=self.root, env=self.environment, **pipes)
+
+    def run(self, *command: str) -> tuple[int, str]:
+        """Exit status and all output of a command."""
+        process = self.start(*command)
+        output, _ = process.communicate()
+        return process.returncode, output
+
+    def ok(self, *command: str) -> str:
+        status, output = self.run(*command)
+        assert status == 0, f"{' '.join(command)}\n{output}"
+        return output
+
+    def commit(self, *paths: str) -> None:
+        self.ok("git", "add", "--force", *(paths or (".",)))
+        self.ok("git", "-c", "user.name=test", "-c", "user.email=test@test", "commit", "--quiet", "-m", "a step")
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        text = (self.root / name).read_text()
+        assert old in text
+        (self.root / name).write_text(text.replace(old, new))
+
+
+def made_checkout(folder: Path) -> Checkout:
+    for source in load_sources(ROOT / "sources.yaml").values():
+        fetch(source)
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    for name in listed:
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    checkout = Checkout(folder)
+    checkout.ok("git", "init", "--quiet")
+    checkout.commit(".")
+    return checkout
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory) -> Checkout:
+    return made_checkout(tmp_path_factory.mktemp("checkout"))

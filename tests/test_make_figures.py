@@ -1,0 +1,176 @@
+"""From a clone to figures, as a reader would do it, at the tiny scale. The tests build on each other in order."""
+
+import csv
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from common.files import digest
+
+STUDY = "quantization"
+TIMED = {"timing.csv"}  # outside every comparison
+
+
+def content(checkout, *folders):
+    found = {}
+    for folder in folders:
+        for path in sorted((checkout.root / folder).rglob("*")):
+            if path.is_file() and path.name not in TIMED:
+                found[str(path.relative_to(checkout.root))] = digest(path)
+    return found
+
+
+def cached(checkout):
+    return {path: path.stat().st_mtime_ns for path in (checkout.root / ".cache/runs").glob("??/*.json")}
+
+
+def test_one_command_makes_every_figure_from_a_clone(checkout):
+    output = checkout.ok("make", "figures", "SCALE=tiny", f"VENV={sys.prefix}")
+    assert "pilot: 24 runs, 0 there, 24 to do" in output
+    for folder, kinds in (("figures", ("svg", "png", "csv")), ("results", ("csv", "json", "ipynb"))):
+        for kind in kinds:
+            assert list((checkout.root / folder / "tiny" / STUDY).glob(f"*.{kind}")), (folder, kind)
+    assert "scale: laptop" in (checkout.root / "params.yaml").read_text()
+    assert checkout.ok("git", "status", "--porcelain").split() in ([], ["M", "dvc.lock"])
+
+
+def test_results_keep_the_contract(checkout):
+    folder = checkout.root / "results/tiny" / STUDY
+    with (folder / "runs.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    keys = [row["key"] for row in rows]
+    assert len(set(keys)) == len(keys) == 36
+    with (folder / "timing.csv").open() as file:
+        assert [row["key"] for row in csv.DictReader(file)] == keys
+    assert {row["setting"] for row in rows} == {
+        "full precision",
+        "W8 channel",
+        "W4 tensor",
+        "A4 tensor",
+        "G4 tensor",
+        "m2 8 tensor",
+    }
+    used = {row["setting"]: row for row in rows if not row["diverged_at"]}
+    assert float(used["W4 tensor"]["error_weights"]) > float(used["W8 channel"]["error_weights"]) > 0
+    assert used["full precision"]["quantized_layers"] == "0" != used["W8 channel"]["quantized_layers"]
+    claims = json.loads((folder / "claims.json").read_text())
+    fields = {"paper", "statement", "ours", "test", "margin", "n_seeds", "estimate", "ci", "verdict", "figure"}
+    for claim in claims.values():
+        assert fields <= claim.keys()
+        assert claim["verdict"] in {"reproduced", "not reproduced", "inconclusive"}
+        assert (checkout.root / "figures/tiny" / STUDY / f"{claim['figure']}.svg").exists()
+    assert all(isinstance(value, float | int) for value in json.loads((folder / "metrics.json").read_text()).values())
+
+
+def test_the_executed_notebook_is_stamped_and_free_of_progress(checkout):
+    text = (checkout.root / "results/tiny" / STUDY / "notebook.ipynb").read_text()
+    stamp = json.loads(text)["metadata"]["compendium"]
+    assert {
+        "source",
+        "scale",
+        "code digest",
+        "data digest",
+        "parameters digest",
+        "versions",
+        "hardware",
+    } <= stamp.keys()
+    assert stamp["scale"] == "tiny"
+    assert "run/s" not in text
+    assert str(checkout.root) not in text
+    assert "stderr" not in text
+
+
+def test_dvc_shows_metrics_plots_and_parameters(checkout):
+    checkout.edit("params.yaml", "scale: laptop", "scale: tiny")
+    assert "baseline_loss" in checkout.ok("dvc", "metrics", "show")
+    page = checkout.ok("dvc", "plots", "show").strip().splitlines()[-1]
+    assert "loss_curves" in Path(page.removeprefix("file://")).read_text()
+    checkout.edit("scales/tiny.yaml", "margin: 0.02", "margin: 0.03")
+    assert re.search(r"quantization.margin\s.*0.02.*0.03", checkout.ok("dvc", "params", "diff"))
+    checkout.edit("scales/tiny.yaml", "margin: 0.03", "margin: 0.02")
+
+
+def test_a_second_repro_runs_nothing(checkout):
+    assert "up to date" in checkout.ok("dvc", "repro")
+
+
+def test_what_does_not_matter_reruns_nothing(checkout):
+    notebook = checkout.root / "notebooks" / f"{STUDY}.ipynb"
+    opened = json.loads(notebook.read_text())
+    opened["cells"][2].update(execution_count=3, outputs=[{"output_type": "stream", "name": "stdout", "text": "1"}])
+    notebook.write_text(json.dumps(opened))
+    source = checkout.root / "src/common/training.py"
+    source.write_text(f"# a comment\n{source.read_text()}")
+    output = checkout.ok("dvc", "repro")
+    assert f"Running stage 'notebook@{STUDY}'" in output
+    assert "Running stage 'study@" not in output
+    checkout.ok("git", "checkout", "--", "notebooks", "src")
+
+
+def test_a_changed_plot_cell_is_redrawn_from_committed_rows_without_training(checkout):
+    before = content(checkout, "results/tiny", "figures/tiny")
+    checkout.commit("results/tiny", "params.yaml", "dvc.lock")
+    shutil.rmtree(checkout.root / ".cache/runs")
+    checkout.edit("src/common/plots/quantization.py", "training tokens (thousands)", "tokens seen (thousands)")
+    assert "Running stage 'study@" in checkout.ok("dvc", "repro")
+    assert cached(checkout) == {}
+    after = content(checkout, "results/tiny", "figures/tiny")
+    changed = {Path(name).name for name in before if before[name] != after[name]}
+    assert changed == {"loss_curves.svg", "loss_curves.png", "notebook.ipynb"}
+    assert before.keys() == after.keys()
+    checkout.ok("git", "checkout", "--", "src")
+
+
+def test_an_empty_cache_gives_the_same_bytes_although_git_holds_the_rows(checkout):
+    committed = {path: (checkout.root / path).read_bytes() for path in content(checkout, "results/tiny")}
+    output = checkout.ok("make", "figures", f"VENV={sys.prefix}")
+    assert "24 to do" in output
+    assert len(cached(checkout)) == 36
+    for path in committed:
+        if not path.endswith("notebook.ipynb"):
+            assert (checkout.root / path).read_bytes() == committed[path], path
+    again = content(checkout, "results/tiny", "figures/tiny")
+    before = cached(checkout)
+    checkout.ok("make", "figures", f"VENV={sys.prefix}")
+    assert cached(checkout) == before
+    assert content(checkout, "results/tiny", "figures/tiny") == again
+
+
+def test_two_scales_stay_side_by_side_when_switching(checkout):
+    tiny = content(checkout, "results/tiny", "figures/tiny")
+    shutil.copy(checkout.root / "scales/tiny.yaml", checkout.root / "scales/mini.yaml")
+    checkout.edit("scales/mini.yaml", "margin: 0.02", "margin: 0.04")
+    checkout.ok("make", "figures", "SCALE=mini", f"VENV={sys.prefix}")
+    assert content(checkout, "results/tiny", "figures/tiny") == tiny
+    mini = content(checkout, "results/mini", "figures/mini")
+    assert "up to date" in checkout.ok("dvc", "repro")
+    checkout.edit("params.yaml", "scale: tiny", "scale: mini")
+    assert "up to date" in checkout.ok("dvc", "repro")
+    assert content(checkout, "results/mini", "figures/mini") == mini
+    assert content(checkout, "results/tiny", "figures/tiny") == tiny
+
+
+def test_every_parameter_reaches_the_runs_or_the_results(checkout):
+    program = Path(__file__).parent / "perturb.py"
+    output = checkout.ok(sys.executable, str(program), STUDY, "tiny")
+    effects = json.loads(output.strip().splitlines()[-1])
+    assert len(effects) > 15
+    assert [name for name, effect in effects.items() if effect is None] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["SCALE=huge"], "error: there is no scale 'huge'; allowed: laptop, mini, tiny"),
+        (["STUDY=quantisation"], "error: there is no study 'quantisation'; allowed: quantization"),
+    ],
+)
+def test_what_is_not_there_is_refused_before_anything_starts(checkout, arguments, says):
+    status, output = checkout.run("make", "figures", f"VENV={sys.prefix}", *arguments)
+    assert status != 0
+    assert says in output
+    assert "Running stage" not in output
