@@ -39,8 +39,9 @@ def _one_line(error: ValidationError) -> str:
     for problem in error.errors():
         where = ".".join(map(str, problem["loc"]))
         message = problem["msg"].removeprefix("Value error, ")
-        given = f" (got {problem['input']!r})" if where else ""
-        parts.append(f"{where}: {message}{given}" if where else message)
+        if problem["type"] != "value_error":  # messages of this module's own checks say what was given
+            message += f" (got {problem['input']!r})"
+        parts.append(f"{where}: {message}" if where else message)
     return "; ".join(parts)
 
 
@@ -112,10 +113,10 @@ class Recipe(_Settings):
         try:
             quantizer = handler(value)
         except UserError as error:
-            raise ValueError(str(error)) from None
+            raise ValueError(str(error).split(": ", 1)[1]) from None
         allowed = GRANULARITIES[info.field_name]
         if quantizer is not None and quantizer.granularity not in allowed:
-            raise ValueError(f"granularity must be one of {', '.join(allowed)}")
+            raise ValueError(f"granularity must be one of {', '.join(allowed)} (got {quantizer.granularity!r})")
         return quantizer
 
     @model_validator(mode="after")
