@@ -60,6 +60,10 @@ def batch() -> dict[str, torch.Tensor]:
     return {"input_ids": tokens, "labels": tokens}
 
 
+def loss(model):
+    return model(**batch()).loss
+
+
 def logits(model: nn.Module) -> torch.Tensor:
     with torch.no_grad():
         return model.eval()(**batch()).logits
@@ -375,7 +379,7 @@ def test_a_sound_run_shows_an_effect_of_every_component_in_every_layer(build):
     quantize_moments(optimizer, model, EVERYTHING)
     training_step(model, optimizer)
     weight = model.lm_head.weight.detach().double().numpy()
-    effect = measure_effect(model, batch(), optimizer)
+    effect = measure_effect(model, loss, optimizer)
     means = assert_took_effect(effect, report)
     assert len(effect) == 5 * len(report.layers)
     assert set(means) == {"weights", "activations", "gradients", "first_moment", "second_moment"}
@@ -391,7 +395,7 @@ def test_measuring_leaves_the_run_as_it_was():
     gradients = [parameter.grad.clone() for parameter in model.parameters()]
     steps = [state["step"].item() for state in optimizer.state.values()]
     random_state = torch.get_rng_state()
-    measure_effect(model, batch(), optimizer)
+    measure_effect(model, loss, optimizer)
     assert model.training
     assert torch.equal(torch.get_rng_state(), random_state)
     assert [state["step"].item() for state in optimizer.state.values()] == steps
@@ -405,7 +409,7 @@ def test_a_run_that_was_measured_goes_on_like_one_that_was_not():
     for measured in (False, True):
         model, _, optimizer, _ = trained(Recipe(weights=W8, first_moment=M8))
         if measured:
-            measure_effect(model, batch(), optimizer)
+            measure_effect(model, loss, optimizer)
         torch.manual_seed(9)
         training_step(model, optimizer)
         weights.append(model.lm_head.weight.detach())
@@ -416,27 +420,27 @@ def test_a_layer_that_lost_its_quantiser_is_named():
     model, report, optimizer, _ = trained()
     model.transformer.h[1].mlp.c_fc.__class__ = Conv1D
     with pytest.raises(RuntimeError, match=r"weights quantiser .*transformer\.h\.1\.mlp\.c_fc did not run"):
-        assert_took_effect(measure_effect(model, batch(), optimizer), report)
+        assert_took_effect(measure_effect(model, loss, optimizer), report)
 
 
 def test_a_quantiser_that_changes_nothing_is_named(monkeypatch):
     model, report, optimizer, _ = trained()
     monkeypatch.setattr("common.quantization.linear.fake_quantize", lambda x, *_, **__: x)
     with pytest.raises(RuntimeError, match=r"weights quantiser .*h\.0\.attn\.c_attn changed nothing"):
-        assert_took_effect(measure_effect(model, batch(), optimizer), report)
+        assert_took_effect(measure_effect(model, loss, optimizer), report)
 
 
 def test_a_lost_moments_hook_is_noticed():
     model, report, optimizer, handle = trained()
     handle.remove()
     with pytest.raises(RuntimeError, match=r"first_moment quantiser .* did not run"):
-        assert_took_effect(measure_effect(model, batch(), optimizer), report)
+        assert_took_effect(measure_effect(model, loss, optimizer), report)
 
 
 def test_an_optimiser_that_was_not_measured_is_noticed():
     model, report, _, _ = trained()
     with pytest.raises(RuntimeError, match=r"first_moment quantiser .* did not run"):
-        assert_took_effect(measure_effect(model, batch()), report)
+        assert_took_effect(measure_effect(model, loss), report)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 0.0])
@@ -445,7 +449,7 @@ def test_a_weight_without_a_finite_error_is_named(value):
     with torch.no_grad():
         model.transformer.h[0].attn.c_proj.weight.fill_(value)
     with pytest.raises(RuntimeError, match=r"h\.0\.attn\.c_proj .*(zeros only|changed nothing)"):
-        assert_took_effect(measure_effect(model, batch(), optimizer), report)
+        assert_took_effect(measure_effect(model, loss, optimizer), report)
 
 
 def test_nothing_is_recorded_after_the_block_even_if_it_failed():

@@ -2,7 +2,7 @@
 
     report = quantize(model, recipe)                      # the linear layers, in place
     quantize_moments(optimizer, model, recipe)            # the optimiser's state
-    assert_took_effect(measure_effect(model, batch, optimizer), report)
+    assert_took_effect(measure_effect(model, loss, optimizer), report)
 
 After Chitsaz et al., arXiv 2407.11722.
 """

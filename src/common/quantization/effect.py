@@ -1,7 +1,7 @@
 """Proof that a recipe took effect: how far each quantiser really moved the numbers it was put in charge of."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +13,12 @@ from common.quantization.probe import recording
 
 
 def measure_effect(
-    model: nn.Module, batch: Mapping[str, Tensor], optimizer: Optimizer | None = None
+    model: nn.Module, loss: Callable[[nn.Module], Tensor], optimizer: Optimizer | None = None
 ) -> dict[tuple[str, str], float]:
-    """||Q(x)-x|| / ||x|| of every quantised tensor on one batch, by (component, layer).
+    """||Q(x)-x|| / ||x|| of every quantised tensor in one pass forward and backward, by (component, layer).
 
     Noted where the quantised values are used, so a layer that is bypassed is absent and a quantiser that changes
-    nothing reads 0. `batch`: keyword arguments of `model`, labels included, for its output must have a `loss`.
+    nothing reads 0. `loss(model)` is the scalar loss of one batch.
     With `optimizer`, after at least one step of it, the moments as well: a step without gradients runs the hooks
     and nothing else, and storing a quantised moment early is what the next step would begin with anyway.
     Parameters, gradients and random number generators are left as they were; dropout is off.
@@ -28,8 +28,7 @@ def measure_effect(
     with recording() as effect:
         try:
             model.eval()
-            loss = model(**batch).loss
-            torch.autograd.grad(loss, parameters, allow_unused=True)
+            torch.autograd.grad(loss(model), parameters, allow_unused=True)
         finally:
             model.train(training)
         if optimizer is not None:

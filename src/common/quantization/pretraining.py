@@ -69,7 +69,7 @@ def pretrain(
     model = new_language_model(vocab_size=vocab_size, seed=seed, **size.model_dump())
     report = quantize(model, setting)
     optimizer = adamw(model, weight_decay=pace.weight_decay)
-    quantize_moments(optimizer, model, setting)
+    quantize_moments(optimizer, model, setting, seed=seed)
     held_out = {
         name.removeprefix("validation_"): evenly_spaced(path, size.context, pace.validation_windows)
         for name, path in streams.items()
@@ -89,8 +89,7 @@ def pretrain(
         checkpoint=scratch / "checkpoint",
         checkpoint_every=pace.log_every * 5,
     )
-    probe = batch(0)["input_ids"]
-    effect = measure_effect(model, {"input_ids": probe, "labels": probe}, optimizer)
+    effect = measure_effect(model, lambda model: language_loss(model, batch(0)), optimizer)
     moved = assert_took_effect(effect, report) if trained.diverged_at is None else {}
     final = trained.curve[-1] if trained.diverged_at is None else {}
     curve = {column: [row[column] for row in trained.curve] for column in (trained.curve or [{}])[0]}
