@@ -1,0 +1,234 @@
+"""A study whose processes are killed, whose sources change, whose cells fail. The tests share one checkout.
+
+The study is added to the checkout as a reader would add one: a name in params.yaml, a section in each scale, a
+notebook, and a module with its run.
+"""
+
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+
+import nbformat
+import psutil
+import pytest
+
+RUN = '''
+"""A run that takes its time and writes down what it does."""
+
+import time
+from pathlib import Path
+
+
+def wait(x: int, seconds: float, log: str) -> dict:
+    """Sleep and return the square of `x`."""
+    with Path(log).open("a") as file:
+        file.write(f"begin {x}\\n")
+    time.sleep(seconds if x >= 3 else 0.1)
+    with Path(log).open("a") as file:
+        file.write(f"end {x}\\n")
+    return {"square": x * x + x / 7}
+'''
+PARAMETERS = """
+from typing import Literal
+
+tables: list[str] = ["sotu"]
+cells: int = 6
+seconds: float = 3.0
+log: str = "LOG"
+fault: Literal["none", "raises"] = "none"
+"""
+BODY = """
+import matplotlib.pyplot as plt
+from common.evidence import Claim
+from common.probe import wait
+from common.study import Study
+from common.sweep import grid
+
+study = Study("probe")
+runs = study.sweep("main", wait, grid(x=range(cells), seconds=[seconds], log=[log]), {})
+"""
+END = """
+if fault == "raises":
+    raise ValueError("a bad idea")
+fig, ax = plt.subplots()
+ax.plot(runs["x"], runs["square"])
+ax.set(xlabel="x", ylabel=f"square, {tables[0]}")
+study.figure("square", fig, runs[["x", "square"]])
+claim = Claim(id="up", paper=None, statement="up", ours="up", test="greater", margin=1, detectable=1, figure="square")
+study.decide([claim], {"up": runs["square"]}, 2)
+study.finish({"mean": runs["square"].mean()})
+"""
+
+
+@pytest.fixture(scope="module")
+def probe(checkout):
+    log = checkout.root / "log"
+    log.touch()
+    (checkout.root / "src/common/probe.py").write_text(RUN)
+    parameters = PARAMETERS.replace("LOG", str(log))
+    cells = [nbformat.v4.new_code_cell(parameters.strip(), metadata={"tags": ["parameters"]})]
+    cells += [nbformat.v4.new_code_cell(source.strip()) for source in (BODY, END)]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), checkout.root / "notebooks/probe.ipynb")
+    checkout.edit("params.yaml", "  - quantization", "  - probe")
+    checkout.edit("params.yaml", "scale: laptop", "scale: tiny")
+    section = f"\nprobe: {{tables: [sotu], cells: 6, seconds: 3.0, log: {log}, fault: none}}\n"
+    for path in (checkout.root / "scales").glob("*.yaml"):
+        path.write_text(path.read_text() + section)
+    checkout.ok("dvc", "repro", "tokenizer@tiny", "tables@probe-tiny", "notebook@probe")
+    return checkout
+
+
+@pytest.fixture(autouse=True)
+def afresh(probe):
+    for folder in (".cache/runs", "results", "figures", "build/running"):
+        shutil.rmtree(probe.root / folder, ignore_errors=True)
+    (probe.root / "log").write_text("")
+
+
+def said(probe, word):
+    return [line.split()[1] for line in (probe.root / "log").read_text().splitlines() if line.startswith(word)]
+
+
+def started(probe, *command):
+    """The process of `command`, its descendants by role, once three cells are done and two are under way."""
+    process = probe.start(*command, start_new_session=True, stdout=(probe.root / "output").open("w"))
+    deadline = time.monotonic() + 120
+    while not (len(said(probe, "end")) >= 3 and len(said(probe, "begin")) >= 5):
+        assert time.monotonic() < deadline, (probe.root / "output").read_text()
+        assert process.poll() is None, (probe.root / "output").read_text()
+        time.sleep(0.05)
+    family = psutil.Process(process.pid).children(recursive=True)
+    roles = {"runner": "common.stage", "kernel": "ipykernel", "worker": "popen_loky"}
+    found = {role: next(p for p in family if mark in " ".join(p.cmdline())) for role, mark in roles.items()}
+    return process, found | {"dvc": psutil.Process(process.pid)}, family
+
+
+def finished_results(probe):
+    return {path.name for path in (probe.root / "results/tiny/probe").glob("*")}
+
+
+COMPLETE = {"runs.csv", "timing.csv", "claims.json", "metrics.json", "notebook.ipynb"}
+
+
+@pytest.mark.parametrize("victim", ["runner", "kernel", "dvc"])
+def test_a_kill_leaves_no_writer_and_nothing_torn_and_the_next_run_resumes(probe, victim):
+    process, roles, family = started(probe, "dvc", "repro", "study@probe-tiny")
+    roles[victim].send_signal(signal.SIGKILL)
+    process.wait(timeout=30)
+    _, alive = psutil.wait_procs(family, timeout=8)
+    assert [p.cmdline() for p in alive] == []
+    assert process.returncode != 0
+    assert finished_results(probe) == set()
+    done = said(probe, "end")
+    assert len(done) < 6
+    output = probe.ok("dvc", "repro", "study@probe-tiny")
+    assert f"6 runs, {len(done)} there, {6 - len(done)} to do" in output
+    assert finished_results(probe) == COMPLETE
+    assert sorted(said(probe, "end")) == list("012345")
+    if victim == "kernel":
+        assert "error: probe: the notebook's kernel died" in (probe.root / "output").read_text()
+
+
+def test_a_killed_worker_costs_its_cells_and_not_the_study(probe):
+    process, roles, _ = started(probe, "dvc", "repro", "study@probe-tiny")
+    roles["worker"].send_signal(signal.SIGKILL)
+    assert process.wait(timeout=60) == 0, (probe.root / "output").read_text()
+    assert finished_results(probe) == COMPLETE
+    assert all(said(probe, "begin").count(x) == 1 for x in "012")
+
+
+def test_interrupting_ends_within_seconds_and_keeps_finished_runs(probe):
+    process, _, family = started(probe, "dvc", "repro", "study@probe-tiny")
+    begun = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    process.wait(timeout=15)
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert [p.cmdline() for p in alive] == []
+    assert time.monotonic() - begun < 15
+    assert process.returncode != 0
+    assert finished_results(probe) == set()
+    assert len(list((probe.root / ".cache/runs").glob("??/*.json"))) >= 3
+
+
+def test_a_second_run_at_once_is_told_so(probe):
+    process, _, _ = started(probe, "dvc", "repro", "study@probe-tiny")
+    status, output = probe.run("python", "-m", "common.stage", "study", "probe", "tiny")
+    assert status == 1
+    assert output.startswith("error: study probe is already running (process ")
+    status, output = probe.run("dvc", "repro", "study@probe-tiny")
+    assert status != 0
+    assert "busy" in output or "lock" in output
+    assert process.wait(timeout=60) == 0
+
+
+def test_a_source_edited_while_the_study_runs_spoils_the_result(probe):
+    process, _, _ = started(probe, "dvc", "repro", "study@probe-tiny")
+    source = probe.root / "src/common/probe.py"
+    source.write_text(RUN + "\nMORE = 1\n")
+    assert process.wait(timeout=60) != 0
+    output = (probe.root / "output").read_text()
+    assert "error: probe: code changed while it ran; the result is not kept" in output
+    assert finished_results(probe) == set()
+    source.write_text(RUN)
+
+
+def test_a_failing_cell_ends_in_one_line_and_its_notebook_is_kept(probe):
+    probe.edit("scales/tiny.yaml", "seconds: 3.0", "seconds: 0.0")
+    probe.edit("scales/tiny.yaml", "fault: none", "fault: raises")
+    status, output = probe.run("python", "-m", "common.stage", "study", "probe", "tiny")
+    probe.edit("scales/tiny.yaml", "fault: raises", "fault: none")
+    probe.edit("scales/tiny.yaml", "seconds: 0.0", "seconds: 3.0")
+    assert status == 1
+    kept = "build/running/tiny/probe/notebook.ipynb"
+    assert output.splitlines()[-1] == f"error: probe: cell 4: ValueError: a bad idea (executed notebook: {kept})"
+    assert "Traceback" not in output
+    executed = nbformat.read(probe.root / kept, as_version=4)
+    assert any("a bad idea" in str(cell.get("outputs")) for cell in executed.cells)
+    assert finished_results(probe) == set()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (
+            "fault: none",
+            "fault: none, typo: 1",
+            "typo is no parameter of probe; allowed: tables, cells, seconds, log, fault",
+        ),
+        ("cells: 6", "cells: six", "cells is 'six': Input should be a valid integer"),
+        ("fault: none", "fault: flood", "fault is 'flood': Input should be 'none' or 'raises'"),
+        ("cells: 6, ", "", "cells is missing; probe needs it"),
+    ],
+)
+def test_parameters_are_refused_before_anything_starts(probe, old, new, says):
+    path = probe.root / "scales/tiny.yaml"
+    before = path.read_text()
+    probe.edit("scales/tiny.yaml", old, new)
+    status, output = probe.run("python", "-m", "common.stage", "study", "probe", "tiny")
+    path.write_text(before)
+    assert status == 1
+    assert output.startswith("error: scales/tiny.yaml: ")
+    assert says in output
+    assert len(output.splitlines()) == 1
+    assert said(probe, "begin") == []
+
+
+def test_a_notebook_run_by_hand_from_any_folder_reuses_runs_and_writes_nowhere_else(probe, tmp_path):
+    probe.ok("dvc", "repro", "study@probe-tiny")
+    before = {
+        path: path.stat().st_mtime_ns for part in ("results", "figures") for path in (probe.root / part).rglob("*")
+    }
+    source = json.loads((probe.root / "notebooks/probe.ipynb").read_text())
+    copied = tmp_path / "elsewhere.ipynb"
+    copied.write_text(json.dumps(source))
+    process = probe.start(sys.executable, "-m", "jupyter", "execute", str(copied))
+    assert process.wait(timeout=120) == 0, process.stdout.read()
+    assert said(probe, "begin").count("5") == 1
+    after = {
+        path: path.stat().st_mtime_ns for part in ("results", "figures") for path in (probe.root / part).rglob("*")
+    }
+    assert after == before
+    assert (probe.root / "build/lab/probe/figures/square.svg").exists()
