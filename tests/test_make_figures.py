@@ -98,6 +98,19 @@ def test_a_second_repro_runs_nothing(checkout):
     assert "up to date" in checkout.ok("dvc", "repro")
 
 
+def test_tampered_and_deleted_data_are_restored(checkout):
+    before = content(checkout, "data")
+    table = checkout.root / "data/sotu.jsonl"
+    table.write_text(table.read_text().replace("Congress", "congress"))
+    assert content(checkout, "data") != before
+    checkout.ok("dvc", "repro")
+    assert content(checkout, "data") == before
+    shutil.rmtree(checkout.root / "data")
+    checkout.ok("dvc", "repro")
+    assert content(checkout, "data") == before
+    assert "data.dvc" not in checkout.ok("git", "status", "--porcelain")
+
+
 def test_what_does_not_matter_reruns_nothing(checkout):
     notebook = checkout.root / "notebooks" / f"{STUDY}.ipynb"
     opened = json.loads(notebook.read_text())

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from distributed import LocalCluster
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -152,7 +153,7 @@ def test_a_key_changes_with_parameters_and_content_and_not_with_places(tmp_path,
 def test_rows_known_from_elsewhere_spare_their_runs(tmp_path, log):
     swept = do(runs.square, cells(log), tmp_path)
     known = {r.key: Record(r.key, "", {}, {**r.cell, **r.metrics, "sweep": "old"}, r.tables) for r in swept.records[:3]}
-    again = sweep(runs.square, cells(log), inputs={}, name="t", cache=tmp_path / "empty", known=known, workers=2)
+    again = sweep(runs.square, cells(log), inputs={}, name="t", cache=tmp_path / "empty", committed=known, workers=2)
     assert again.computed == 1
     assert [(r.cell, r.metrics, r.tables) for r in again.records] == [
         (r.cell, r.metrics, r.tables) for r in swept.records
@@ -165,6 +166,36 @@ def test_rows_known_from_elsewhere_spare_their_runs(tmp_path, log):
 def test_a_grid_that_makes_no_sense_is_refused_before_anything_runs(tmp_path, bad, says):
     with pytest.raises(UserError, match=says):
         do(runs.square, bad, tmp_path)
+
+
+def test_rows_kept_in_git_do_not_stand_for_runs_where_they_are_not_trusted(tmp_path, log, capsys):
+    swept = do(runs.square, cells(log), tmp_path)
+    timing = {"seconds": 300.0}
+    known = {r.key: Record(r.key, "", {}, {**r.cell, "square": -1}, {}, timing) for r in swept.records}
+    settings = {"committed": known, "trust_committed": False, "workers": 2}
+    again = sweep(runs.square, cells(log), inputs={}, name="t", cache=tmp_path / "empty", **settings)
+    assert again.computed == 4
+    assert [r.metrics["square"] for r in again.records] == [0, 1, 4, 9]
+    assert "4 to do, about 10 min, by runs elsewhere" in capsys.readouterr().err
+
+
+def test_the_estimate_takes_runs_like_these_and_no_others(tmp_path, log, capsys):
+    settings = {"log": str(log), "seconds": 0.1}
+    do(runs.slow_square, [{"x": x, **settings} for x in range(2)], tmp_path)
+    assert "no past run to tell how long" in capsys.readouterr().err
+    do(runs.slow_square, [{"x": 7, **settings}], tmp_path)
+    assert "1 to do, less than a minute" in capsys.readouterr().err
+    do(runs.slow_square, [{"x": 8, **settings, "seconds": 0.2}], tmp_path)
+    assert "no past run to tell how long" in capsys.readouterr().err
+
+
+def test_a_dask_cluster_gives_the_same_records(tmp_path, log):
+    here = do(runs.square, cells(log), tmp_path)
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        address = cluster.scheduler_address
+        there = sweep(runs.square, cells(log), inputs={}, name="t", cache=tmp_path / "dask", cluster=address)
+    assert there.computed == 4
+    assert [(r.key, r.metrics, r.tables) for r in there.records] == [(r.key, r.metrics, r.tables) for r in here.records]
 
 
 def test_a_missing_input_is_named(tmp_path, log):

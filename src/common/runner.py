@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import papermill
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from common.errors import UserError
@@ -93,6 +94,9 @@ def execute(study: str, scale: str, notebook: Path, parameters: dict[str, object
         reason = " ".join(f"{error.ename}: {error.evalue}".split())
         kept = executed.relative_to(ROOT)
         raise UserError(f"{study}: cell {error.cell_index + 1}: {reason} (executed notebook: {kept})") from error
+    except DeadKernelError as error:
+        reason = "the notebook's kernel died (killed, or out of memory?)"
+        raise UserError(f"{study}: {reason}; finished runs are kept, run it again") from error
     missing = [name for name in CONTRACT if not (work / "results" / name).exists()]
     if missing or not any((work / "figures").glob("*.svg")):
         raise UserError(f"{study}: the notebook ended without {', '.join(missing) or 'a figure'}")

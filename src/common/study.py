@@ -23,7 +23,9 @@ from common.sweep import Sweep, sweep
 from common.sweep.records import Record, committed_records, table_rows, to_csv
 
 # Set by the runner (common.stage) for the notebook it executes.
-WORK, SCALE, FRESH = "COMPENDIUM_WORK", "COMPENDIUM_SCALE", "COMPENDIUM_FRESH"
+WORK, SCALE = "COMPENDIUM_WORK", "COMPENDIUM_SCALE"
+FRESH = "COMPENDIUM_FRESH"  # set by `make figures`: rows kept in git don't stand for runs
+CLUSTER = "COMPENDIUM_CLUSTER"  # set by the user: address of a Dask scheduler, for the runs to go there
 
 
 class Study:
@@ -50,8 +52,15 @@ class Study:
         self, name: str, run: Callable[..., dict], cells: list[dict[str, object]], inputs: dict[str, Path]
     ) -> pd.DataFrame:
         """Do the runs of a grid, or take them from the cache or from git, as a table: key, parameters, metrics."""
-        known = {} if os.environ.get(FRESH) else committed_records(f"results/{self.scale}/{self.name}", ROOT)
-        swept: Sweep = sweep(run, cells, inputs=inputs, name=name, known=known)
+        swept: Sweep = sweep(
+            run,
+            cells,
+            inputs=inputs,
+            name=name,
+            committed=committed_records(f"results/{self.scale}/{self.name}", ROOT),
+            trust_committed=FRESH not in os.environ,
+            cluster=os.environ.get(CLUSTER),
+        )
         for record in swept.records:
             self._records.setdefault(record.key, (name, record))
         return pd.DataFrame([_row(name, record) for record in swept.records])

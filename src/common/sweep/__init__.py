@@ -50,15 +50,18 @@ def sweep(
     inputs: Mapping[str, Path],
     name: str,
     cache: Path = CACHE / "runs",
-    known: Mapping[str, Record] | None = None,
+    committed: Mapping[str, Record] | None = None,
+    trust_committed: bool = True,
     workers: int | None = None,
-    backend: str = "loky",
+    cluster: str | None = None,
 ) -> Sweep:
-    """Do every run of `cells` that neither `known` nor the cache has, and return all of them in order.
+    """Do every run of `cells` that is not there yet, and return all of them in order.
 
-    `run(**cell, **inputs)` is called in a worker process. `known` are records from elsewhere, by key (the rows kept in
-    git). Raises `UserError` for an empty grid, a cell that is there twice or a missing input, before anything
-    runs, and `SweepError` at the end where cells failed.
+    `run(**cell, **inputs)` is called in a worker process here or, with `cluster`, on the Dask cluster whose scheduler
+    has that address and which sees the same files. A run is there when the cache has its record, or `committed`, the
+    rows kept in git, by key; without `trust_committed` these only tell how long runs take.
+    Raises `UserError` for an empty grid, a cell that is there twice or a missing input, before anything runs, and
+    `SweepError` at the end where cells failed.
     """
     if not cells:
         raise UserError(f"sweep {name}: the grid is empty")
@@ -67,12 +70,15 @@ def sweep(
     if len({job.key for job in jobs}) < len(jobs):
         raise UserError(f"sweep {name}: the grid holds a cell twice")
     store = Cache(cache)
-    found = {job.key: _known(job, known or {}) or store.read(job.key, _say) for job in jobs}
+    committed = committed or {}
+    known = committed if trust_committed else {}
+    found = {job.key: _known(job, known) or store.read(job.key, _say) for job in jobs}
     todo = [job for job in jobs if found[job.key] is None]
-    pool = Pool(run, dict(inputs), store, min(workers or cores(), max(1, len(todo))), backend)
+    pool = Pool(run, dict(inputs), store, min(workers or cores(), max(1, len(todo))), cluster)
     failures: list[Failure] = []
     if todo:
-        _say(f"{name}: {len(jobs)} runs, {len(jobs) - len(todo)} there, {len(todo)} to do, {estimate(pool, todo)}")
+        duration = estimate(pool, todo, committed.values())
+        _say(f"{name}: {len(jobs)} runs, {len(jobs) - len(todo)} there, {len(todo)} to do, {duration}")
         with tqdm(total=len(todo), desc=name, unit="run", file=sys.stderr, ncols=90, leave=False) as bar:
             for ended in pool.done(todo):
                 bar.update()
@@ -97,18 +103,26 @@ def _known(job: Job, known: Mapping[str, Record]) -> Record | None:
     return replace(record, cell=job.cell, metrics=metrics)
 
 
-def estimate(pool: Pool, todo: list[Job]) -> str:
-    """How long `todo` will take, from the past runs here that share the most parameters with each cell."""
-    past = pool.cache.timings(pool.run.__qualname__)
-    if not past:
-        return "no past run here to tell how long"
-    seconds = 0.0
-    for job in todo:
-        shared = [sum(job.cell.get(name) == value for name, value in cell.items()) for cell, _ in past]
-        closest = [timing["seconds"] for (_, timing), n in zip(past, shared, strict=True) if n == max(shared)]
-        seconds += statistics.median(closest)
-    minutes = seconds / min(pool.workers, len(todo)) / 60
-    return f"about {minutes:.0f} min" if minutes >= 1 else "less than a minute"
+def estimate(pool: Pool, todo: list[Job], elsewhere: Iterable[Record]) -> str:
+    """How long `todo` will take, from past runs that differ in little more than the seed, here or else elsewhere.
+
+    A record from elsewhere has its parameters among its metrics.
+    """
+    here = pool.cache.timings(pool.run.__qualname__)
+    for past, where in ((here, ""), ([(record.metrics, record.timing) for record in elsewhere], ", by runs elsewhere")):
+        known = []
+        for job in todo:
+            names = [name for name in job.cell if name != "seed"]
+            close = [
+                timing["seconds"]
+                for cell, timing in past
+                if "seconds" in timing and sum(job.cell[name] != cell.get(name) for name in names) <= 1
+            ]
+            known += [statistics.median(close)] if close else []
+        if known:
+            minutes = statistics.mean(known) * len(todo) / min(pool.workers, len(todo)) / 60
+            return (f"about {minutes:.0f} min" if minutes >= 1 else "less than a minute") + where
+    return "no past run to tell how long"
 
 
 def _varied(job: Job, jobs: list[Job]) -> str:

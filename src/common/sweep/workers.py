@@ -41,7 +41,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Pool:
-    """Where and how cells run. `backend` is joblib's: loky here, dask on a cluster.
+    """Where and how cells run: in joblib's processes here or, by the address of its scheduler, on a Dask cluster.
 
     A run that takes `scratch` gets a folder of its own that survives a kill, for a checkpoint to go on from.
     """
@@ -50,7 +50,7 @@ class Pool:
     inputs: dict[str, Path]
     cache: Cache
     workers: int
-    backend: str = "loky"
+    cluster: str | None = None
 
     def done(self, jobs: list[Job]) -> Iterator[Job | Failure]:
         """Run the jobs; yield each as it ends. Its record, or its failure, is on disk by then."""
@@ -79,16 +79,17 @@ class Pool:
         parallel = joblib.Parallel(
             n_jobs=max(2, self.workers),  # one job would run in this very process and could kill it
             return_as="generator_unordered",
-            pre_dispatch=self.workers,
+            pre_dispatch="all" if self.cluster else self.workers,
             batch_size=1,
         )
-        with joblib.parallel_config(self.backend, **({"inner_max_num_threads": 1} if self.backend == "loky" else {})):
+        here = {"backend": "loky", "inner_max_num_threads": 1}
+        with joblib.parallel_config(**({"backend": "dask", "scheduler_host": self.cluster} if self.cluster else here)):
             for key, reason in parallel(joblib.delayed(self._cell)(job, os.getpid()) for job in jobs):
                 job = waiting.pop(key)
                 yield job if reason is None else Failure(job, reason, self._failed(key))
 
     def _cell(self, job: Job, parent: int) -> tuple[str, str | None]:
-        if self.backend == "loky":
+        if not self.cluster:
             exit_with(parent)
         import torch
 
