@@ -53,7 +53,7 @@ def final_differences(table: pd.DataFrame, margin: float) -> Figure:
     """
     use_style()
     texts = table["text"].unique()
-    figure, axes = plt.subplots(1, len(texts), figsize=(PAGE, 2.0), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(1, len(texts), figsize=(PAGE, 2.0), sharex=True, sharey=True, squeeze=False)
     for ax, text in zip(axes[0], texts, strict=True):
         rows = table[table["text"] == text]
         forest(ax, rows["setting"].tolist(), rows["estimate"], rows["low"], rows["high"], band=(-margin, margin))
