@@ -29,7 +29,7 @@ def wait(x: int, seconds: float, log: str) -> dict:
     time.sleep(seconds if x >= 3 else 0.1)
     with Path(log).open("a") as file:
         file.write(f"end {x}\\n")
-    return {"square": x * x + x / 7}
+    return {"square": x * x + x / 7, "curve": {"step": [1], "loss": [x / 3]}}
 '''
 PARAMETERS = """
 from typing import Literal
@@ -110,7 +110,7 @@ def finished_results(probe):
     return {path.name for path in (probe.root / "results/tiny/probe").glob("*")}
 
 
-COMPLETE = {"runs.csv", "timing.csv", "claims.json", "metrics.json", "notebook.ipynb"}
+COMPLETE = {"runs.csv", "tables", "timing.csv", "claims.json", "metrics.json", "notebook.ipynb"}
 
 
 @pytest.mark.parametrize("victim", ["runner", "kernel", "dvc"])

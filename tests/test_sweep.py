@@ -231,7 +231,8 @@ def test_committed_rows_are_read_from_the_last_commit_and_not_from_the_work_tree
     folder.mkdir()
     (folder / "runs.csv").write_text(to_csv([{"key": "k1", "sweep": "s", "x": 1, "loss": 0.1}]))
     (folder / "timing.csv").write_text(to_csv([{"key": "k1", "seconds": 2.5}]))
-    (folder / "curve.csv").write_text(to_csv([{"key": "k1", "step": 1}, {"key": "k1", "step": 2}]))
+    (folder / "tables").mkdir()
+    (folder / "tables" / "curve.csv").write_text(to_csv([{"key": "k1", "step": 1}, {"key": "k1", "step": 2}]))
     assert committed_records("results", tmp_path) == {}
     git = ["git", "-C", str(tmp_path), "-c", "user.name=t", "-c", "user.email=t@t"]
     for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "rows"]):

@@ -19,7 +19,7 @@ from common.provenance import hardware, versions
 from common.study import SCALE, WORK
 from common.tables import DECLARED
 
-CONTRACT = ("runs.csv", "timing.csv", "claims.json", "metrics.json")
+CONTRACT = ("runs.csv", "tables", "timing.csv", "claims.json", "metrics.json")
 
 
 class ProgressLine:

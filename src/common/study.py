@@ -91,14 +91,17 @@ class Study:
         return decided
 
     def finish(self, metrics: dict[str, float]) -> None:
-        """Write the tables: `runs.csv`, `timing.csv`, a file for each table of the runs, `metrics.json`."""
+        """Write the tables: `runs.csv`, `timing.csv`, `tables/` with those the runs returned, `metrics.json`."""
         results = self.folder / "results"
         rows = [_row(sweep_name, record) for sweep_name, record in self._records.values()]
         write_atomic(results / "runs.csv", to_csv(rows))
         timing = [{"key": record.key, **record.timing} for _, record in self._records.values()]
         write_atomic(results / "timing.csv", to_csv(timing))
-        for name in dict.fromkeys(name for _, record in self._records.values() for name in record.tables):
-            write_atomic(results / f"{name}.csv", to_csv(self._table_rows(name)))
+        names = dict.fromkeys(name for _, record in self._records.values() for name in record.tables)
+        if not names:
+            raise UserError(f"no run of {self.name} returned a table; a learning curve is the least")
+        for name in names:
+            write_atomic(results / "tables" / f"{name}.csv", to_csv(self._table_rows(name)))
         rounded = {name: float(f"{value:.6g}") for name, value in metrics.items()}
         write_atomic(results / "metrics.json", json.dumps(rounded, indent=1) + "\n")
 

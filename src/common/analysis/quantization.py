@@ -13,13 +13,14 @@ def choose_learning_rates(pilot: pd.DataFrame, loss: str) -> pd.DataFrame:
     """For each setting the learning rate of least mean `loss` over the pilot's seeds, and the runs that diverged.
 
     A rate at which fewer runs diverge goes first, then the loss, then the smaller rate. Columns: setting,
-    learning_rate, diverged, loss (NaN where all diverged), chosen.
+    learning_rate, chosen, diverged, loss (NaN where all diverged).
     """
     table = pilot.groupby(["setting", "learning_rate"], sort=False, as_index=False).agg(
         diverged=("diverged_at", "count"), loss=(loss, "mean")
     )
     order = table.sort_values(["diverged", "loss", "learning_rate"]).drop_duplicates("setting").index
-    return table.assign(chosen=table.index.isin(order))
+    table.insert(2, "chosen", table.index.isin(order))
+    return table
 
 
 def differences(runs: pd.DataFrame, treated: str, control: str, loss: str) -> np.ndarray:
@@ -69,7 +70,7 @@ def pooled_spread(pilot: pd.DataFrame, loss: str) -> float:
 def difference_table(runs: pd.DataFrame, texts: dict[str, str]) -> pd.DataFrame:
     """Mean difference to the baseline with its 95% interval, for every setting that never diverged and every text.
 
-    `texts` maps the column of a loss to the name of its text. Columns: setting, text, estimate, low, high, seeds.
+    `texts` maps the column of a loss to the name of its text. Columns: setting, text, seeds, low, high, estimate.
     """
     rows = []
     for name in runs["setting"].unique():
@@ -77,13 +78,13 @@ def difference_table(runs: pd.DataFrame, texts: dict[str, str]) -> pd.DataFrame:
             continue
         for loss, text in texts.items():
             interval = mean_interval(differences(runs, name, BASELINE, loss))
-            numbers = {"estimate": interval.mean, "low": interval.low, "high": interval.high, "seeds": interval.n}
+            numbers = {"seeds": interval.n, "low": interval.low, "high": interval.high, "estimate": interval.mean}
             rows.append({"setting": name, "text": text, **numbers})
     return pd.DataFrame(rows)
 
 
 def curve_table(runs: pd.DataFrame, curves: pd.DataFrame, loss: str) -> pd.DataFrame:
-    """Mean `loss` over seeds along training, with the lowest and highest seed: setting, tokens, mean, low, high."""
+    """Mean `loss` over seeds along training, with the lowest and highest seed: setting, tokens, low, high, mean."""
     joined = curves.merge(runs[["key", "setting"]], on="key")
-    table = joined.groupby(["setting", "tokens"], sort=False)[loss].agg(mean="mean", low="min", high="max")
+    table = joined.groupby(["setting", "tokens"], sort=False)[loss].agg(low="min", high="max", mean="mean")
     return table.reset_index()

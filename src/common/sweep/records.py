@@ -156,12 +156,12 @@ def table_rows(record: Record, name: str) -> list[dict[str, object]]:
 
 
 def committed_records(folder: str, root: Path) -> dict[str, Record]:
-    """Runs whose rows git holds in `folder` (`runs.csv`, `timing.csv`, a file for each table), by key.
+    """Runs whose rows git holds in `folder` (`runs.csv`, `timing.csv`, and `tables/` with a file for each table), by key.
 
     Read from the last commit and not from the work tree: the pipeline deletes a stage's outputs before it runs.
     A row does not say which of its columns are parameters; all of them are in `metrics`.
     """
-    listed = _git(root, "ls-tree", "--name-only", "HEAD", f"{folder}/").split()
+    listed = _git(root, "ls-tree", "-r", "--name-only", "HEAD", f"{folder}/").split()
     files = {Path(path).stem: from_csv(_git(root, "show", f"HEAD:{path}")) for path in listed if path.endswith(".csv")}
     timing = {row.pop("key"): row for row in files.pop("timing", [])}
     runs = {row.pop("key"): row for row in files.pop("runs", [])}
