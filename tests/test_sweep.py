@@ -45,6 +45,8 @@ def test_a_sweep_gives_what_the_function_gives_in_the_order_of_the_grid(tmp_path
     assert [record.metrics for record in swept.records] == [{"square": x * x, "third": x / 3} for x in range(4)]
     assert swept.records[3].tables == {"curve": {"step": [1, 2], "loss": [3 / 7, 3 / 9]}}
     assert swept.records[2].cell == {"x": 2, "log": str(log)}
+    assert list(swept.records[2].metrics) == ["square", "third"]
+    assert list(swept.records[2].cell) == ["x", "log"]
 
 
 def test_finished_cells_are_not_run_again_and_new_ones_are(tmp_path, log):

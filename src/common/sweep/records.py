@@ -81,7 +81,7 @@ class Cache:
 
     def write(self, record: Record) -> None:
         check(record)
-        body = json.dumps(asdict(record), sort_keys=True, allow_nan=False)
+        body = json.dumps(asdict(record), allow_nan=False)  # unsorted: tables keep the run's own order of columns
         write_atomic(self.path(record.key), f"{hashlib.sha256(body.encode()).hexdigest()}\n{body}\n")
 
     def read(self, key: str, warn: Callable[[str], None]) -> Record | None:
@@ -156,7 +156,7 @@ def table_rows(record: Record, name: str) -> list[dict[str, object]]:
 
 
 def committed_records(folder: str, root: Path) -> dict[str, Record]:
-    """Runs whose rows git holds in `folder` (`runs.csv`, `timing.csv`, and `tables/` with a file for each table), by key.
+    """Runs whose rows git holds in `folder` (`runs.csv`, `timing.csv`, a file for each table in `tables/`), by key.
 
     Read from the last commit and not from the work tree: the pipeline deletes a stage's outputs before it runs.
     A row does not say which of its columns are parameters; all of them are in `metrics`.
