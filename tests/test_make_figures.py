@@ -92,7 +92,7 @@ def test_dvc_shows_metrics_plots_and_parameters(checkout):
     checkout.commit("params.yaml", "dvc.lock")
     checkout.edit("scales/tiny.yaml", "margin: 0.02", "margin: 0.03")
     changed = json.loads(checkout.ok("dvc", "params", "diff", "--json"))
-    assert changed["scales/tiny.yaml"]["quantization.margin"] == {"old": 0.02, "new": 0.03, "diff": 0.01}
+    assert changed["scales/tiny.yaml"]["quantization.margin"].items() >= {"old": 0.02, "new": 0.03}.items()
     checkout.edit("scales/tiny.yaml", "margin: 0.03", "margin: 0.02")
 
 
