@@ -6,6 +6,7 @@ not is an effect already, and the notebook goes no further. Prints a JSON object
 
 import copy
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -35,7 +36,8 @@ def perturbed(value: object, path: str) -> Iterator[tuple[str, object]]:
             for name, changed in perturbed(part, f"{path}.{key}"):
                 yield name, {**value, key: changed}
     elif isinstance(value, list):
-        yield path, value[::-1] if len(value) == 2 and isinstance(value[0], str) else value[:-1]
+        kind = type(value[0])
+        yield path, value[::-1] if kind is str else [part + 1 for part in value] if kind is int else value[:-1]
     elif isinstance(value, bool):
         yield path, not value
     elif isinstance(value, str):
@@ -50,8 +52,6 @@ def no_new_runs(pool, jobs):
 
 def outcome(notebook, parameters: dict, work: Path) -> object:
     """Digest of the results and figure data that the notebook writes, or what kept it from its end."""
-    import os
-
     os.environ["COMPENDIUM_WORK"] = str(work)
     first = parameters_cell(notebook, "notebook")
     namespace: dict[str, object] = {}
@@ -70,8 +70,6 @@ def outcome(notebook, parameters: dict, work: Path) -> object:
 
 
 def main(study: str, scale: str) -> None:
-    import os
-
     os.environ["COMPENDIUM_SCALE"] = scale
     os.environ["COMPENDIUM_FRESH"] = "1"
     common.sweep.Pool.done = no_new_runs

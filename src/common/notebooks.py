@@ -63,7 +63,10 @@ def notebook_digest(text: str) -> str:
 def code_cells(notebook: NotebookNode) -> list[str]:
     """Sources of the code cells, IPython's magics left out."""
     sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    return ["\n".join(line for line in source.splitlines() if line.lstrip()[:1] not in "%!") for source in sources]
+    return [
+        "\n".join(line for line in source.splitlines() if not line.lstrip().startswith(("%", "!")))
+        for source in sources
+    ]
 
 
 def _dump(notebook: dict) -> str:
