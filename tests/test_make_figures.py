@@ -189,3 +189,15 @@ def test_what_is_not_there_is_refused_before_anything_starts(checkout, arguments
     assert status != 0
     assert says in output
     assert "Running stage" not in output
+
+
+def test_a_scale_lent_by_a_killed_run_is_put_back_unless_someone_chose_another(checkout):
+    note, scale = checkout.root / "build/locks/scale", "scale: mini"
+    assert scale in (checkout.root / "params.yaml").read_text()
+    note.write_text("tiny mini")
+    checkout.run("compendium", "figures", "--scale", "huge")
+    assert "scale: tiny" in (checkout.root / "params.yaml").read_text()
+    note.write_text("mini laptop")
+    checkout.run("compendium", "figures", "--scale", "huge")
+    assert "scale: tiny" in (checkout.root / "params.yaml").read_text()
+    assert not note.exists()

@@ -15,8 +15,9 @@ from common.errors import UserError
 from common.files import write_atomic
 from common.notebooks import read_notebook, scrubbed
 from common.project import ROOT
-from common.provenance import hardware, versions
+from common.provenance import versions
 from common.study import SCALE, WORK
+from common.sweep.records import from_csv
 from common.tables import DECLARED
 
 CONTRACT = ("runs.csv", "tables", "timing.csv", "claims.json", "metrics.json")
@@ -56,12 +57,13 @@ class Executed:
 
     def publish(self, fingerprint: dict[str, str]) -> None:
         """Put results and figures in their places, the executed notebook stamped among them."""
+        timing = from_csv((self.work / "results" / "timing.csv").read_text())
         stamp = {
             "source": f"notebooks/{self.study}.ipynb",
             "scale": self.scale,
             **{f"{name} digest": value[:16] for name, value in fingerprint.items()},
             "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
-            "hardware": hardware(),
+            "hardware": "; ".join(sorted({str(row["hardware"]) for row in timing})),
         }
         text = scrubbed(read_notebook(self.work / "notebook.ipynb"), stamp)
         write_atomic(self.work / "results" / "notebook.ipynb", text)

@@ -8,9 +8,8 @@ import os
 import shutil
 import sys
 import time
+from itertools import accumulate
 
-import numpy as np
-import pandas as pd
 import typer
 
 from common.errors import UserError, run_command
@@ -20,7 +19,6 @@ from common.processes import exit_with, only_one
 from common.project import BUILD, CACHE, DATA, ROOT
 from common.provenance import import_closure
 from common.scales import section
-from common.tables import read_table
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -36,11 +34,14 @@ def corpus() -> None:
 @app.command()
 def tokenizer(scale: str) -> None:
     """Training text → a tokenizer, and every split of every table as one stream of token ids."""
+    import numpy as np
+
+    from common.tables import read_table
     from common.tokenizer import encode_documents, train_tokenizer
 
     knobs = section(scale, "tokenizer")
     texts = {
-        f"{name}-{split}": _some(documents, knobs["characters"])
+        f"{name}-{split}": _some(documents["text"].tolist(), knobs["characters"])
         for name in knobs["tables"]
         for split, documents in read_table(name).groupby("split")
     }
@@ -52,10 +53,10 @@ def tokenizer(scale: str) -> None:
             np.save(streams / f"{name}.npy", encode_documents(documents, folder))
 
 
-def _some(documents: pd.DataFrame, characters: int) -> list[str]:
-    """The first documents, up to so many characters in all."""
-    texts = documents["text"]
-    return texts[texts.str.len().cumsum() <= characters].tolist()
+def _some(texts: list[str], characters: int) -> list[str]:
+    """The first texts, up to so many characters in all."""
+    ends = accumulate(len(text) for text in texts)
+    return [text for text, end in zip(texts, ends, strict=True) if end <= characters]
 
 
 @app.command()

@@ -1,0 +1,107 @@
+"""One quantised pre-training run, alone and in a sweep that is killed in the middle of training."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.errors import UserError
+from common.quantization.pretraining import pretrain
+from common.sweep import grid, sweep
+from common.tokenizer import encode_documents, train_tokenizer
+
+SHAPE = {"family": "gpt2", "hidden": 16, "layers": 1, "heads": 2, "context": 16, "tied": False, "embedding_std": 0.3}
+SCHEDULE = {
+    "steps": 40, "batch_size": 4, "warmup": 5, "weight_decay": 0.1, "log_every": 4, "precision": "no",
+    "validation_windows": 8,
+}  # fmt: skip
+W8 = {"weights": {"bits": 8, "granularity": "channel"}}
+M2 = {"second_moment": {"bits": 8, "granularity": "tensor"}}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs")
+    words = np.random.default_rng(0).choice(["law", "peace", "the", "of", "union", "and", "state", "war"], (300, 40))
+    texts = [" ".join(row) + "." for row in words]
+    train_tokenizer(texts, 280, folder / "tokenizer")
+    np.save(folder / "train.npy", encode_documents(texts[:250], folder / "tokenizer"))
+    np.save(folder / "held.npy", encode_documents(texts[250:], folder / "tokenizer"))
+    return {"tokenizer": folder / "tokenizer", "train": folder / "train.npy", "validation_held": folder / "held.npy"}
+
+
+def run(inputs, tmp_path, recipe, seed=0, learning_rate=0.01, **schedule):
+    scratch = tmp_path / "scratch"
+    return pretrain(recipe, SHAPE, SCHEDULE | schedule, learning_rate, seed, scratch=scratch, **inputs)
+
+
+def test_a_run_learns_and_reports_what_it_used(inputs, tmp_path):
+    result = run(inputs, tmp_path, W8)
+    losses = result["curve"]["loss_held"]
+    assert result["setting"] == "W8 channel"
+    assert losses[-1] == result["loss_held"] < losses[0] - 0.5
+    assert result["tokens"] == 40 * 4 * 16 == result["curve"]["tokens"][-1]
+    assert result["quantized_layers"] == 5  # attention in and out, two of the feed-forward, the head
+    assert 0 < result["error_weights"] < 0.01
+    assert result["error_activations"] is None
+    assert result["diverged_at"] is None
+
+
+def test_a_seed_fixes_a_run_and_a_recipe_or_another_seed_changes_it(inputs, tmp_path):
+    first = run(inputs, tmp_path / "a", {})
+    assert run(inputs, tmp_path / "b", {}) == first
+    assert run(inputs, tmp_path / "c", {}, seed=1)["loss_held"] != first["loss_held"]
+    assert run(inputs, tmp_path / "d", W8)["loss_held"] != first["loss_held"]
+    assert first["quantized_layers"] == 0
+
+
+def test_a_diverging_run_is_reported_without_a_loss(inputs, tmp_path):
+    result = run(inputs, tmp_path, M2, learning_rate=0.05)
+    assert result["diverged_at"] is not None
+    assert result["loss_held"] is None
+
+
+@pytest.mark.parametrize(
+    "recipe", [{"weights": {"bits": 5, "granularity": "tensor"}}, {"weight": W8["weights"]}, {"weights": {"bits": 8}}]
+)
+def test_a_recipe_that_makes_no_sense_is_refused(inputs, tmp_path, recipe):
+    with pytest.raises(UserError):
+        run(inputs, tmp_path, recipe)
+
+
+def test_a_sweep_killed_in_the_middle_of_training_gives_the_table_of_an_uninterrupted_one(inputs, tmp_path):
+    schedule = SCHEDULE | {"steps": 400, "log_every": 5}
+    cells = grid(recipe=[{}, W8], shape=[SHAPE], schedule=[schedule], learning_rate=[0.01], seed=[0])
+    program = (
+        "import sys, json; from pathlib import Path\n"
+        "from common.sweep import sweep; from common.quantization.pretraining import pretrain\n"
+        "cells, inputs, cache = json.loads(sys.argv[1])\n"
+        "inputs = {name: Path(path) for name, path in inputs.items()}\n"
+        "sweep(pretrain, cells, inputs=inputs, name='killed', cache=Path(cache), workers=2)\n"
+    )
+    cache = tmp_path / "killed"
+    arguments = json.dumps([cells, {name: str(path) for name, path in inputs.items()}, str(cache)])
+    process = subprocess.Popen([sys.executable, "-c", program, arguments], env=os.environ | {"OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 120
+    while len(list(cache.glob("scratch/*/checkpoint/state.json"))) < 2:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    time.sleep(1)  # its workers notice and end
+    assert list(cache.glob("??/*.json")) == []
+    reached = [json.loads(path.read_text())["step"] for path in cache.glob("scratch/*/checkpoint/state.json")]
+    assert all(0 < step < 400 for step in reached)
+    resumed = sweep(pretrain, cells, inputs=inputs, name="resumed", cache=cache, workers=2)
+    whole = sweep(pretrain, cells, inputs=inputs, name="whole", cache=tmp_path / "whole", workers=2)
+    assert [(r.key, r.metrics, r.tables) for r in resumed.records] == [
+        (r.key, r.metrics, r.tables) for r in whole.records
+    ]
+    assert not list(Path(cache).glob("scratch/*"))
