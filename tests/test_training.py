@@ -162,6 +162,23 @@ def test_a_run_that_may_diverge_reports_the_first_step_above_the_bound(bad):
     assert [row["step"] for row in trained.curve] == [3]
 
 
+@pytest.mark.parametrize("broken_at", [3, 12])
+def test_an_evaluation_that_is_not_finite_is_a_divergence_and_no_row_of_the_curve(broken_at):
+    def evaluate(module):
+        evaluate.calls += 3
+        return {"held_out": float("nan") if evaluate.calls >= broken_at else 1.0}
+
+    model = network()
+    settings = {"optimizer": adamw(model, weight_decay=0), "evaluate": evaluate}
+    evaluate.calls = 0
+    trained = train(model, regression, regression_batch, PLAN, stop_above=10.0, **settings)
+    assert trained.diverged_at == broken_at - 1
+    assert [row["held_out"] for row in trained.curve] == [1.0] * (broken_at // 3 - 1)
+    evaluate.calls = 0
+    with pytest.raises(NonFiniteLoss, match=rf"evaluation gives .*nan.* at step {broken_at - 1}"):
+        train(model, regression, regression_batch, PLAN, **settings)
+
+
 def test_what_was_used_is_counted_and_not_echoed():
     model = small_model()
     trained = train(model, language_loss, token_batch, PLAN, optimizer=adamw(model, weight_decay=0))

@@ -17,6 +17,3 @@ def run_command(command: Callable[[], object]) -> None:
         command()
     except UserError as error:
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; finished runs are kept\n")
-        sys.exit(130)

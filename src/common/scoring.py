@@ -14,5 +14,5 @@ def mean_loss(model: torch.nn.Module, ids: torch.Tensor, batch_size: int = 64) -
     model.eval()
     device = next(model.parameters()).device
     parts = ids.split(batch_size)
-    total = sum(language_loss(model, {"input_ids": part.to(device)}).double().item() * len(part) for part in parts)
+    total = sum(language_loss(model, {"input_ids": part.to(device)}).item() * len(part) for part in parts)
     return total / len(ids)

@@ -98,8 +98,8 @@ def train(
     after the last. With `checkpoint` and `checkpoint_every` the whole state (weights, moments, random numbers, curve)
     is kept there as safetensors and a run that finds it goes on from it.
 
-    A loss that is not finite raises `NonFiniteLoss` with its step and `setting`, unless `stop_above` is given: then a
-    loss that is above it, or not finite, ends the run and is reported as `diverged_at`.
+    A training or evaluation loss that is not finite raises `NonFiniteLoss` with its step and `setting`, unless
+    `stop_above` is given: then such a loss, or a training loss above it, ends the run and is reported as `diverged_at`.
     """
     if checkpoint is not None and (checkpoint_every < 1 or checkpoint_every % plan.log_every):
         raise ValueError(f"checkpoint_every is {checkpoint_every}, allowed: a multiple of log_every={plan.log_every}")
@@ -134,7 +134,14 @@ def train(
             if trained.diverged_at is not None:
                 break
             row = {"step": step + 1, "tokens": counted["tokens"], "loss": recent.mean().item()}
-            trained.curve.append(row | (_evaluated(model, evaluate) if evaluate else {}))
+            found = _evaluated(model, evaluate) if evaluate else {}
+            # The last step of a run may be the one that breaks it: no training loss shows that, the evaluation does.
+            if not all(math.isfinite(number) for number in found.values()):
+                if stop_above is None:
+                    raise NonFiniteLoss(f"evaluation gives {found} at step {step} ({setting or 'no setting named'})")
+                trained.diverged_at = step
+                break
+            trained.curve.append(row | found)
             logged = step + 1
         if checkpoint is not None and (step + 1) % checkpoint_every == 0:
             _save(checkpoint, bare, optimizer, plan, step + 1, counted, trained)
@@ -154,10 +161,11 @@ def _first_bad(losses: torch.Tensor, offset: int, stop_above: float | None, sett
     bad = ~losses.isfinite() if stop_above is None else ~(losses <= stop_above)
     if not bad.any():
         return None
-    step = offset + int(bad.nonzero()[0])
+    place = int(bad.nonzero()[0])
     if stop_above is None:
-        raise NonFiniteLoss(f"loss is {losses[step - offset].item()} at step {step} ({setting or 'no setting named'})")
-    return step
+        step = offset + place
+        raise NonFiniteLoss(f"loss is {losses[place].item()} at step {step} ({setting or 'no setting named'})")
+    return offset + place
 
 
 @torch.no_grad()

@@ -2,9 +2,9 @@
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 from transformers import AutoTokenizer
 
 from common.batches import evenly_spaced, shuffled_batches
@@ -29,6 +29,12 @@ class Shape(BaseModel):
     context: PositiveInt
     tied: bool
     embedding_std: PositiveFloat
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> Self:
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden must be a multiple of heads={self.heads}")
+        return self
 
 
 class Schedule(BaseModel):
@@ -60,7 +66,8 @@ def pretrain(
 
     `streams` maps `train` to the training text and `validation_NAME` to each held-out text, as token ids. `seed`
     changes the initial weights and the order of the data. The losses are nats per token; a run whose loss leaves the
-    range of a model that knows nothing (1.5 × the logarithm of the vocabulary) has diverged and has no final loss.
+    range of a model that knows nothing (1.5 × `uniform_loss`, the logarithm of the vocabulary) has diverged and has no
+    final loss.
     `error_COMPONENT` is the mean relative error that the component's quantiser made on the first batch after the last
     step: the proof that it took effect, without which the run fails.
     """
@@ -89,7 +96,8 @@ def pretrain(
         checkpoint=scratch / "checkpoint",
         checkpoint_every=pace.log_every * 5,
     )
-    effect = measure_effect(model, lambda model: language_loss(model, batch(0)), optimizer)
+    first = {"input_ids": batch(0)["input_ids"].to(model.device)}
+    effect = measure_effect(model, lambda model: language_loss(model, first), optimizer)
     moved = assert_took_effect(effect, report) if trained.diverged_at is None else {}
     final = trained.curve[-1] if trained.diverged_at is None else {}
     curve = {column: [row[column] for row in trained.curve] for column in (trained.curve or [{}])[0]}
@@ -97,6 +105,7 @@ def pretrain(
         "setting": setting.label,
         **{f"loss_{name}": final.get(f"loss_{name}") for name in held_out},
         "train_loss": final.get("loss"),
+        "uniform_loss": math.log(vocab_size),
         "diverged_at": trained.diverged_at,
         "quantized_layers": len(report.layers) if setting.quantizers() else 0,
         **{f"error_{component}": moved.get(component) for component in COMPONENTS},

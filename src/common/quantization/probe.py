@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor
 
 # Plain module state: autograd runs backward passes on GPUs in threads of its own, which see no context variable.
@@ -17,7 +18,7 @@ class Effect:
 
     def add(self, component: str, layer: str, exact: Tensor, used: Tensor) -> None:
         error, size = self._squares.get((component, layer), (0.0, 0.0))
-        exact, used = exact.detach().double(), used.detach().double()
+        exact, used = (tensor.detach().to("cpu", torch.float64) for tensor in (exact, used))
         self._squares[component, layer] = (
             error + (used - exact).square().sum().item(),
             size + exact.square().sum().item(),
