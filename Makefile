@@ -12,9 +12,10 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 setup: $(READY)
 
 $(READY):
-	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'error: Python 3.11 or newer is needed, this is ' + sys.version)"
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'error: Python 3.11 or newer is needed (make PYTHON=python3.12 …), this is ' + sys.version)"
 	$(PYTHON) -m venv $(VENV)
 	pip install --quiet -c requirements.lock -e ".[test]"
+	rm -f $(VENV)/.ready-*
 	touch $@
 
 figures: setup

@@ -18,6 +18,7 @@ from common.evidence import (
     claims_table,
     decide,
     detectable_effect,
+    detectable_share,
     equivalent,
     greater,
     holm,
@@ -390,7 +391,7 @@ def test_claims_and_data_must_match(claims, data, said):
 def test_a_claim_that_fixes_nothing_is_refused(field, value):
     with pytest.raises(UserError, match="claim"):
         claim(**{field: value})
-    with pytest.raises(UserError, match="below 1"):
+    with pytest.raises(UserError, match="at most 1"):
         claim(test="share_above", margin=1.5)
 
 
@@ -474,3 +475,23 @@ def test_prose_refuses_typed_numbers(records, typed):
 def test_prose_refuses_numbers_that_are_none(records, value):
     with pytest.raises(UserError, match="rests on it"):
         prose("{loss}", records, loss=value)
+
+
+@pytest.mark.parametrize(("threshold", "n"), [(0.25, 5), (0.25, 20), (0.5, 12)])
+def test_a_detectable_share_is_seen_four_times_in_five(threshold, n):
+    share = detectable_share(threshold, n)
+    critical = next(k for k in range(n + 1) if stats.binomtest(k, n, threshold, alternative="greater").pvalue < 0.025)
+    chance = sum(math.comb(n, k) * share**k * (1 - share) ** (n - k) for k in range(critical, n + 1))
+    assert chance == pytest.approx(0.8, abs=1e-9)
+
+
+def test_too_few_trials_detect_no_share():
+    assert detectable_share(0.25, 2) == 1.0
+
+
+def test_an_effect_that_is_sure_but_too_small_to_matter_does_not_reproduce_a_claim():
+    tiny = [0.0040, 0.0041, 0.0042, 0.0043, 0.0044]
+    claim = Claim(
+        id="W4", paper=None, statement="s", ours="o", test="greater", margin=0.02, detectable=0.01, figure="f"
+    )
+    assert decide([claim], {"W4": tiny})["W4"]["verdict"] == "not reproduced"

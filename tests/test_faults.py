@@ -132,6 +132,24 @@ def test_a_kill_leaves_no_writer_and_nothing_torn_and_the_next_run_resumes(probe
         assert "error: probe: the notebook's kernel died" in (probe.root / "output").read_text()
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_killing_the_command_ends_all_it_started_and_the_scale_comes_back(probe, number):
+    probe.edit("params.yaml", "scale: tiny", "scale: laptop")
+    process, _, family = started(probe, "compendium", "figures", "--scale", "tiny")
+    process.send_signal(number)
+    process.wait(timeout=30)
+    _, alive = psutil.wait_procs(family, timeout=12)
+    assert [p.cmdline() for p in alive] == []
+    assert finished_results(probe) == set()
+    if "scale: tiny" in (probe.root / "params.yaml").read_text():
+        status, output = probe.run("dvc", "repro", "study@probe-tiny", "--single-item", "--force")
+        assert status != 0
+        assert "error: params.yaml names the scale tiny, which a killed `make figures` left there" in output
+        probe.ok("compendium", "restore")
+    assert "scale: laptop" in (probe.root / "params.yaml").read_text()
+    probe.edit("params.yaml", "scale: laptop", "scale: tiny")
+
+
 def test_a_killed_worker_costs_its_cells_and_not_the_study(probe):
     process, roles, _ = started(probe, "dvc", "repro", "study@probe-tiny")
     roles["worker"].send_signal(signal.SIGKILL)

@@ -5,9 +5,11 @@ import json
 
 import nbformat
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
 from common.errors import UserError
-from common.notebooks import canonical, check_parameters, default_parameters, read_notebook, scrubbed
+from common.notebooks import canonical, check_parameters, code_cells, default_parameters, read_notebook, scrubbed
+from common.parameters import Distinct, Seeds, Share, check_design
 from common.project import ROOT
 from common.scales import section, studies
 
@@ -89,6 +91,47 @@ def test_a_parameter_that_no_cell_uses_is_refused():
 def test_a_parameters_cell_that_could_do_work_is_refused(parameters, says):
     with pytest.raises(UserError, match=says):
         check_parameters(made(parameters), FITS, "scales/x.yaml", "study")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "says"),
+    [("steps: PositiveFlaot = 3", "NameError: name 'PositiveFlaot' is not defined"), ("import nowhere", "nowhere")],
+)
+def test_a_parameters_cell_with_a_mistake_is_refused_in_one_line(parameters, says):
+    with pytest.raises(UserError, match=says) as refusal:
+        check_parameters(made(parameters), FITS, "scales/x.yaml", "study")
+    assert "\n" not in str(refusal.value)
+
+
+def test_magics_are_read_as_the_calls_they_stand_for_and_other_mistakes_are_named():
+    cells = [nbformat.v4.new_code_cell(text) for text in ("%%bash\nls -l", "%time x = 1", "y = (7\n  % 2)")]
+    assert [bool(source) for source in code_cells(nbformat.v4.new_notebook(cells=cells))] == [True] * 3
+    assert "7\n  % 2" in code_cells(nbformat.v4.new_notebook(cells=cells))[2]
+    with pytest.raises(UserError, match=r"cell 2, line 1, is not Python: "):
+        code_cells(nbformat.v4.new_notebook(cells=[cells[1], nbformat.v4.new_code_cell("def f(:")]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "says"),
+    [
+        (Seeds, [0, 0], "each value must be there once"),
+        (Seeds, [0], "at least 2 items"),
+        (Distinct[float], [], "at least 1 item"),
+        (Distinct[dict], [{"a": 1}, {"a": 1}], "each value must be there once"),
+        (Share, 1.5, "less than 1"),
+    ],
+)
+def test_types_of_parameters_refuse_what_makes_no_sense(kind, value, says):
+    with pytest.raises(ValidationError, match=says):
+        TypeAdapter(kind).validate_python(value)
+
+
+def test_a_design_whose_seeds_can_not_carry_its_claims_is_refused():
+    check_design([100, 101], [0, 1, 2, 3, 4], 5)
+    with pytest.raises(UserError, match=r"share \[3\]"):
+        check_design([3, 101], [0, 1, 2, 3, 4], 5)
+    with pytest.raises(UserError, match="seeds has 2 entries; minimum_seeds asks for 5"):
+        check_design([100, 101], [0, 1], 5)
 
 
 def test_a_notebook_without_a_parameters_cell_is_refused():

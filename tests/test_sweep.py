@@ -12,11 +12,13 @@ import pytest
 from distributed import LocalCluster
 from hypothesis import given
 from hypothesis import strategies as st
+from joblib.externals.loky.process_executor import BrokenProcessPool
 
 import runs
 from common.errors import UserError
 from common.sweep import SweepError, grid, sweep
 from common.sweep.records import Cache, Record, committed_records, decode, encode, from_csv, to_csv
+from common.sweep.workers import Job, Pool
 
 TESTS = Path(__file__).parent
 
@@ -198,6 +200,19 @@ def test_a_dask_cluster_gives_the_same_records(tmp_path, log):
         there = sweep(runs.square, cells(log), inputs={}, name="t", cache=tmp_path / "dask", cluster=address)
     assert there.computed == 4
     assert [(r.key, r.metrics, r.tables) for r in there.records] == [(r.key, r.metrics, r.tables) for r in here.records]
+
+
+def test_workers_that_die_before_they_begin_stop_the_sweep(tmp_path, log):
+    job = Job("key", {"x": 1, "log": str(log)})
+    pool = Pool(runs.square, {}, Cache(tmp_path), 2)
+
+    def broken(*_):
+        raise BrokenProcessPool("a worker died")
+        yield
+
+    object.__setattr__(pool, "_batch", broken)
+    with pytest.raises(RuntimeError, match="worker processes die before they begin a run"):
+        list(pool.done([job]))
 
 
 def test_a_missing_input_is_named(tmp_path, log):

@@ -13,8 +13,8 @@ from common.provenance import SOURCE, imports
 
 # Each floor imports only from floors below it, and from its own.
 FLOORS = (
-    {"errors", "project"},
-    {"files", "processes", "provenance", "scales"},
+    {"environment", "errors", "project"},
+    {"files", "parameters", "processes", "provenance", "scales"},
     {"sources", "notebooks"},
     {"corpus", "tables", "tokenizer", "models", "batches"},
     {"training", "scoring"},

@@ -4,10 +4,12 @@ import ast
 import hashlib
 import json
 import typing
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
 import pydantic
+from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
 
 from common.errors import UserError
@@ -61,12 +63,17 @@ def notebook_digest(text: str) -> str:
 
 
 def code_cells(notebook: NotebookNode) -> list[str]:
-    """Sources of the code cells, IPython's magics left out."""
-    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    return [
-        "\n".join(line for line in source.splitlines() if not line.lstrip().startswith(("%", "!")))
-        for source in sources
-    ]
+    """Sources of the code cells as plain Python: IPython's magics become the calls they stand for."""
+    sources = []
+    for number, cell in enumerate(notebook.cells, start=1):
+        if cell.cell_type == "code":
+            source = TransformerManager().transform_cell(cell.source)
+            try:
+                ast.parse(source)
+            except SyntaxError as error:
+                raise UserError(f"cell {number}, line {error.lineno}, is not Python: {error.msg}") from error
+            sources.append(source)
+    return sources
 
 
 def _dump(notebook: dict) -> str:
@@ -91,12 +98,20 @@ def parameter_types(notebook: NotebookNode, name: str) -> dict[str, object]:
     types: dict[str, object] = {}
     for node in tree.body:
         if isinstance(node, ast.Import | ast.ImportFrom):
-            exec(compile(ast.Module([node], []), name, "exec"), namespace)
+            _say_where(name, lambda node=node: exec(compile(ast.Module([node], []), name, "exec"), namespace))
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            types[node.target.id] = eval(compile(ast.Expression(node.annotation), name, "eval"), namespace)
+            annotation = compile(ast.Expression(node.annotation), name, "eval")
+            types[node.target.id] = _say_where(name, lambda annotation=annotation: eval(annotation, namespace))
         else:
             raise UserError(f"{name}: the parameters cell holds `{ast.unparse(node)}`, allowed: name: type = value")
     return types
+
+
+def _say_where(name: str, run: Callable[[], object]) -> object:
+    try:
+        return run()
+    except (ImportError, NameError, TypeError) as error:
+        raise UserError(f"{name}: the parameters cell: {type(error).__name__}: {error}") from error
 
 
 def default_parameters(notebook: NotebookNode, name: str) -> dict[str, object]:

@@ -4,6 +4,8 @@ from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, Field
 
+from common.errors import UserError
+
 Item = TypeVar("Item")
 
 
@@ -16,3 +18,11 @@ def _distinct(values: list[Item]) -> list[Item]:
 Distinct = Annotated[list[Item], Field(min_length=1), AfterValidator(_distinct)]
 Seeds = Annotated[list[int], Field(min_length=2), AfterValidator(_distinct)]  # a spread needs two
 Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+def check_design(pilot_seeds: list[int], seeds: list[int], minimum_seeds: int) -> None:
+    """Raise `UserError`, before anything runs, where the seeds can't carry the claims."""
+    if both := set(pilot_seeds) & set(seeds):
+        raise UserError(f"pilot_seeds and seeds share {sorted(both)}; what chooses settings must not be reported")
+    if len(seeds) < minimum_seeds:
+        raise UserError(f"seeds has {len(seeds)} entries; minimum_seeds asks for {minimum_seeds}")

@@ -8,23 +8,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 from common.errors import UserError
 
 _watched: set[int] = set()
 
 
-def exit_with(parent: int, seconds: float = 0.3) -> None:
-    """End this process, whatever it is doing, soon after its parent process `parent` has ended.
+def exit_with(ancestor: int, seconds: float = 0.3) -> None:
+    """End this process, whatever it is doing, soon after its parent, or the process that started that, has ended.
 
-    A parent that is killed (`kill -9`) can't tell its children; a child that went on would be a second writer
+    An ancestor that is killed (`kill -9`) can't tell its descendants; one that went on would be a second writer
     beside the next run. Polling is the one way that works alike on Linux and macOS.
     """
-    if parent in _watched:
+    if ancestor in _watched:
         return
-    _watched.add(parent)
+    _watched.add(ancestor)
+    is_parent = os.getppid() == ancestor
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == ancestor if is_parent else psutil.pid_exists(ancestor):
             time.sleep(seconds)
         os._exit(1)
 

@@ -11,14 +11,13 @@ import papermill
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
+from common.environment import DECLARED, SCALE, WORK
 from common.errors import UserError
 from common.files import write_atomic
 from common.notebooks import read_notebook, scrubbed
 from common.project import ROOT
 from common.provenance import versions
-from common.study import SCALE, WORK
 from common.sweep.records import from_csv
-from common.tables import DECLARED
 
 CONTRACT = ("runs.csv", "tables", "timing.csv", "claims.json", "metrics.json")
 

@@ -1,21 +1,69 @@
-"""The scales: one YAML file each, a section for each study, every knob with a comment."""
+"""The scales: one YAML file each, a section for each study, every knob with a comment; and which one is current."""
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 
 from common.errors import UserError
-from common.project import ROOT
+from common.files import write_atomic
+from common.project import BUILD, ROOT
+
+NOTE = BUILD / "locks" / "scale"
 
 
 def studies(root: Path = ROOT) -> list[str]:
     """Names of the studies, from `params.yaml`."""
-    return _read(root / "params.yaml")["studies"]
+    return _parameter("studies", list, root)
 
 
 def current_scale(root: Path = ROOT) -> str:
     """The scale that `params.yaml` names."""
-    return _read(root / "params.yaml")["scale"]
+    return _parameter("scale", str, root)
+
+
+def _parameter(name: str, kind: type, root: Path) -> object:
+    value = _read(root / "params.yaml").get(name)
+    if not isinstance(value, kind):
+        raise UserError(f"params.yaml: {name} is {value!r}, allowed: a {kind.__name__}")
+    return value
+
+
+@contextmanager
+def lend_scale(scale: str) -> Iterator[None]:
+    """Let params.yaml name `scale` for a while: DVC takes the value from nowhere else.
+
+    A note in build/ says what it was; where a run was killed before it could put that back, `restore_scale` does.
+    """
+    if scale == current_scale():
+        yield
+        return
+    write_atomic(NOTE, f"{current_scale()} {scale}")
+    try:
+        _name_scale(scale)
+        yield
+    finally:
+        restore_scale()
+
+
+def lent_scale() -> str | None:
+    """The scale that params.yaml names only because a killed run left it there."""
+    lent = NOTE.read_text().split()[1] if NOTE.exists() else None
+    return lent if lent == current_scale() else None
+
+
+def restore_scale() -> None:
+    """Let params.yaml name again what it named before a scale was lent, unless someone has chosen another since."""
+    if lent_scale():
+        _name_scale(NOTE.read_text().split()[0])
+    NOTE.unlink(missing_ok=True)
+
+
+def _name_scale(scale: str) -> None:
+    path = ROOT / "params.yaml"
+    write_atomic(path, re.sub(r"(?m)^scale: *\S+", f"scale: {scale}", path.read_text()))
 
 
 def scale_names(root: Path = ROOT) -> list[str]:

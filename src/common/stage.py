@@ -12,15 +12,30 @@ from itertools import accumulate
 
 import typer
 
+from common.environment import STARTER
 from common.errors import UserError, run_command
 from common.files import atomic_folder, digest, write_atomic
 from common.notebooks import canonical, check_parameters, code_cells, notebook_digest, read_notebook
 from common.processes import exit_with, only_one
 from common.project import BUILD, CACHE, DATA, ROOT
 from common.provenance import import_closure
-from common.scales import section
+from common.scales import lent_scale, section
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def started() -> None:
+    """One command for each stage of the pipeline."""
+    if "DVC_ROOT" in os.environ:
+        exit_with(os.getppid())
+    if starter := os.environ.get(STARTER):
+        exit_with(int(starter))
+    elif lent := lent_scale():
+        raise UserError(
+            f"params.yaml names the scale {lent}, which a killed `make figures` left there: "
+            "run `compendium restore`, or `make figures` again"
+        )
 
 
 @app.command()
@@ -87,8 +102,6 @@ def tables(study: str, scale: str) -> None:
 @app.command()
 def study(study: str, scale: str) -> None:
     """Run a study's notebook; its results and figures appear when all of it went well."""
-    if "DVC_ROOT" in os.environ:
-        exit_with(os.getppid())
     with only_one(BUILD / "locks" / study, f"study {study}"):
         _study(study, scale)
 

@@ -14,6 +14,7 @@ import pandas as pd
 from IPython.display import Image, Markdown, display
 from matplotlib.figure import Figure
 
+from common.environment import CLUSTER, FRESH, SCALE, WORK
 from common.errors import UserError
 from common.evidence import Claim, claims_table, decide, write_claims
 from common.figures import save_figure
@@ -22,18 +23,13 @@ from common.project import BUILD, ROOT
 from common.sweep import Sweep, sweep
 from common.sweep.records import Record, committed_records, table_rows, to_csv
 
-# Set by the runner (common.stage) for the notebook it executes.
-WORK, SCALE = "COMPENDIUM_WORK", "COMPENDIUM_SCALE"
-FRESH = "COMPENDIUM_FRESH"  # set by `make figures`: rows kept in git don't stand for runs
-CLUSTER = "COMPENDIUM_CLUSTER"  # set by the user: address of a Dask scheduler, for the runs to go there
-
 
 class Study:
     """One execution of the notebook of study `name`."""
 
     def __init__(self, name: str):
         self.name = name
-        self.scale = os.environ.get(SCALE, "laptop")
+        self.scale = os.environ.get(SCALE, "laptop")  # by hand: the scale whose values the notebook holds
         self.folder = Path(os.environ.get(WORK) or BUILD / "lab" / name)
         for part in ("results", "figures"):
             shutil.rmtree(self.folder / part, ignore_errors=True)
@@ -102,7 +98,7 @@ class Study:
             raise UserError(f"no run of {self.name} returned a table; a learning curve is the least")
         for name in names:
             write_atomic(results / "tables" / f"{name}.csv", to_csv(self._table_rows(name)))
-        rounded = {name: float(f"{value:.6g}") for name, value in metrics.items()}
+        rounded = {name: value if isinstance(value, int) else float(f"{value:.6g}") for name, value in metrics.items()}
         write_atomic(results / "metrics.json", json.dumps(rounded, indent=1) + "\n")
 
 

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pandas
 
+from common.environment import DECLARED
 from common.errors import UserError
 from common.project import DATA
-
-DECLARED = "COMPENDIUM_TABLES"  # set by the runner to the tables that the study names
 
 
 def read_table(name: str, root: Path = DATA) -> pandas.DataFrame:

@@ -23,18 +23,31 @@ def choose_learning_rates(pilot: pd.DataFrame, loss: str) -> pd.DataFrame:
     return table
 
 
+def edges(table: pd.DataFrame) -> list[str]:
+    """Settings whose chosen learning rate is the least or the largest tried, so that a better one may lie beyond.
+
+    Settings of which all runs diverged have no best rate. `table`: see `choose_learning_rates`.
+    """
+    chosen = table[table["chosen"] & table["loss"].notna()]
+    ends = table["learning_rate"].agg(["min", "max"]).tolist()
+    return chosen[chosen["learning_rate"].isin(ends)]["setting"].tolist()
+
+
 def differences(runs: pd.DataFrame, treated: str, control: str, loss: str) -> np.ndarray:
-    """Loss of setting `treated` minus that of `control`, seed by seed, in the order of the seeds."""
-    by_seed = {name: runs[runs["setting"] == name].set_index("seed")[loss].sort_index() for name in (treated, control)}
+    """Loss of setting `treated` minus that of `control`, seed by seed, in the order of the seeds.
+
+    A run that diverged counts with the loss of a model that knows nothing, `uniform_loss`: it ended no better.
+    """
+    ended = runs.assign(ended=runs[loss].fillna(runs["uniform_loss"]))
+    by_seed = {n: ended[ended["setting"] == n].set_index("seed")["ended"].sort_index() for n in (treated, control)}
     for name, losses in by_seed.items():
         if losses.empty:
             raise UserError(f"no run has the setting {name!r}; it is one of {', '.join(runs['setting'].unique())}")
-        if losses.isna().any():
-            lost = losses.index[losses.isna()].tolist()
-            raise UserError(f"{name}: the runs of seeds {lost} diverged and have no loss")
     if not by_seed[treated].index.equals(by_seed[control].index):
         raise UserError(f"{treated} and {control} were not run with the same seeds")
-    return paired_differences(by_seed[treated], by_seed[control], f"{treated} against {control}")
+    # Where all runs of an arm diverged their losses are the same number, and rightly so.
+    standstill = (float(runs["uniform_loss"].iloc[0]),)
+    return paired_differences(by_seed[treated], by_seed[control], f"{treated} against {control}", standstill)
 
 
 def diverged(runs: pd.DataFrame, setting: str) -> tuple[int, int]:
@@ -84,7 +97,11 @@ def difference_table(runs: pd.DataFrame, texts: dict[str, str]) -> pd.DataFrame:
 
 
 def curve_table(runs: pd.DataFrame, curves: pd.DataFrame, loss: str) -> pd.DataFrame:
-    """Mean `loss` over seeds along training, with the lowest and highest seed: setting, tokens, low, high, mean."""
-    joined = curves.merge(runs[["key", "setting"]], on="key")
+    """Mean `loss` over seeds along training, with the lowest and highest seed: setting, tokens, low, high, mean.
+
+    Settings of which a run diverged are left out: a mean over the survivors would flatter them.
+    """
+    whole = [name for name in runs["setting"].unique() if not diverged(runs, name)[0]]
+    joined = curves.merge(runs.loc[runs["setting"].isin(whole), ["key", "setting"]], on="key")
     table = joined.groupby(["setting", "tokens"], sort=False)[loss].agg(low="min", high="max", mean="mean")
     return table.reset_index()

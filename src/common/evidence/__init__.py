@@ -14,6 +14,7 @@ from common.evidence.intervals import Interval, bootstrap_interval, mean_interva
 from common.evidence.power import (
     MOST_SEEDS,
     detectable_effect,
+    detectable_share,
     paired_power,
     seeds_needed,
     trials_needed,
@@ -29,6 +30,7 @@ __all__ = [
     "claims_table",
     "decide",
     "detectable_effect",
+    "detectable_share",
     "equivalent",
     "greater",
     "holm",

@@ -59,8 +59,8 @@ class Claim:
             raise UserError(f"claim {self.id}: test is {self.test!r}; allowed are {', '.join(TESTS)}")
         most = 1.0 if self.test == share_above.__name__ else math.inf
         for field in ("margin", "detectable"):
-            if not 0 < getattr(self, field) < most:
-                raise UserError(f"claim {self.id}: {field} is {getattr(self, field)}; must be above 0 and below {most}")
+            if not 0 < getattr(self, field) <= most:
+                raise UserError(f"claim {self.id}: {field} is {getattr(self, field)}; must be above 0, at most {most}")
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
@@ -80,8 +80,9 @@ def decide(
     """Records by claim id, in the order of declaration, as claims.json holds them.
 
     `differences`: by claim id the paired differences `(n,)`, or `(successes, n)` for `share_above`.
-    Verdict: `reproduced` where Holm's adjusted p for the claim is below .025; else `not reproduced` where the
-    adjusted p against it is; else `inconclusive`. The two kinds of p are each one family over `claims`.
+    Verdict: `not reproduced` where Holm's adjusted p against the claim is below .025 (be there an effect, it is
+    smaller than what matters); else `reproduced` where the adjusted p for it is; else `inconclusive`.
+    The two kinds of p are each one family over `claims`.
     A record's `p` and `p_holm` are those for the claim. `n_to_decide`, of an inconclusive claim, is the number
     of seeds (of trials, for a share) at which the verdict nearer to hand would be reached with chance .8, were
     the estimate and the spread the true ones, at the level Holm leaves to the claims still open.
@@ -102,7 +103,7 @@ def decide(
     levels = [LEVEL / max(1, np.sum(adjusted >= LEVEL)) for adjusted in (holm_for, holm_against)]
     records = {}
     for claim, outcome, p_for, p_against in zip(claims, outcomes, holm_for, holm_against, strict=True):
-        verdict = VERDICTS[0 if p_for < LEVEL else 1 if p_against < LEVEL else 2]
+        verdict = VERDICTS[1 if p_against < LEVEL else 0 if p_for < LEVEL else 2]
         records[claim.id] = {
             "paper": claim.paper,
             "statement": claim.statement,

@@ -1,22 +1,28 @@
 """Figures of the quantisation study."""
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from common.errors import UserError
 from common.figures import COLUMN, PAGE, PALETTE, forest, label_lines, use_style
 
+Palette = dict[str, str]
 
-def colors(settings: list[str]) -> dict[str, str]:
-    """One colour for each setting, the same in every figure."""
+
+def palette_of(settings: Sequence[str]) -> Palette:
+    """A colour for each setting of the study, for all of its figures. Raises `UserError` where colours run out."""
+    if len(settings) > len(PALETTE):
+        raise UserError(f"{len(settings)} settings, {len(PALETTE)} colours: spread them over panels")
     return dict(zip(settings, PALETTE, strict=False))
 
 
-def learning_rates(table: pd.DataFrame) -> Figure:
+def learning_rates(table: pd.DataFrame, palette: Palette) -> Figure:
     """Mean pilot loss against learning rate; a ring marks the chosen one. `table`: see `choose_learning_rates`."""
     use_style()
     figure, ax = plt.subplots(figsize=(COLUMN, 2.6))
-    palette = colors(table["setting"].unique().tolist())
     drawn = table.dropna(subset="loss")
     for setting, rows in drawn.groupby("setting", sort=False):
         rows = rows.sort_values("learning_rate")
@@ -31,11 +37,10 @@ def learning_rates(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def loss_curves(table: pd.DataFrame, text: str, note: str) -> Figure:
+def loss_curves(table: pd.DataFrame, palette: Palette, text: str, note: str) -> Figure:
     """Validation loss against tokens, mean and range over seeds. `table`: see `curve_table`; `note` stands inside."""
     use_style()
     figure, ax = plt.subplots(figsize=(PAGE * 0.7, 3.0))
-    palette = colors(table["setting"].unique().tolist())
     for setting, rows in table.groupby("setting", sort=False):
         tokens = rows["tokens"] / 1000
         ax.fill_between(tokens, rows["low"], rows["high"], color=palette[setting], alpha=0.2, linewidth=0)
@@ -46,7 +51,7 @@ def loss_curves(table: pd.DataFrame, text: str, note: str) -> Figure:
     return figure
 
 
-def final_differences(table: pd.DataFrame, margin: float) -> Figure:
+def final_differences(table: pd.DataFrame, palette: Palette, margin: float) -> Figure:
     """Final loss minus the baseline's, 95% intervals over seeds, one panel for each text; shaded: within the margin.
 
     `table`: see `difference_table`.
@@ -56,6 +61,8 @@ def final_differences(table: pd.DataFrame, margin: float) -> Figure:
     figure, axes = plt.subplots(1, len(texts), figsize=(PAGE, 2.0), sharex=True, sharey=True, squeeze=False)
     for ax, text in zip(axes[0], texts, strict=True):
         rows = table[table["text"] == text]
-        forest(ax, rows["setting"].tolist(), rows["estimate"], rows["low"], rows["high"], band=(-margin, margin))
+        arms = rows["setting"].tolist()
+        shades = [palette[arm] for arm in arms]
+        forest(ax, arms, rows["estimate"], rows["low"], rows["high"], band=(-margin, margin), colors=shades)
         ax.set(title=text, xlabel="validation loss − baseline (nats/token)")
     return figure

@@ -56,7 +56,7 @@ def key_of(cell: Mapping[str, object], code: str, content: Mapping[str, str]) ->
 
 
 def check(record: Record) -> None:
-    """Raise `ValueError` where a metric is missing, NaN or infinite, or a table is ragged."""
+    """Raise `ValueError` where a number is NaN or infinite or a table is ragged; None says that there is no value."""
     for name, value in record.metrics.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"metric {name} is {value}")
@@ -168,7 +168,7 @@ def committed_records(folder: str, root: Path) -> dict[str, Record]:
     tables: dict[str, dict[str, Table]] = {key: {} for key in runs}
     for name, rows in files.items():
         for row in rows:
-            columns = tables[row.pop("key")].setdefault(name, {column: [] for column in row})
+            columns = tables.setdefault(row.pop("key"), {}).setdefault(name, {column: [] for column in row})
             for column, value in row.items():
                 columns[column].append(value)
     return {key: Record(key, "", {}, row, tables[key], timing.get(key, {})) for key, row in runs.items()}

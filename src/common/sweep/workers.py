@@ -58,13 +58,18 @@ class Pool:
         for key in waiting:
             self._started(key).unlink(missing_ok=True)
         while waiting:
+            before = len(waiting)
             try:
                 yield from self._batch(list(waiting.values()), waiting)
-            except BrokenProcessPool:
-                # All workers go down with a killed one. What they had begun runs alone next, so that the
-                # cell that kills its worker is found and its innocent neighbours are not blamed.
+            except BrokenProcessPool as error:
+                # All workers go down with a killed one. What they had finished is in the cache; what they had begun
+                # runs alone next, so that the cell that kills its worker is found and no innocent one is blamed.
+                for job in [job for job in waiting.values() if self.cache.path(job.key).exists()]:
+                    yield waiting.pop(job.key)
                 for job in [job for job in waiting.values() if self._started(job.key).exists()]:
                     yield from self._alone(job, waiting)
+                if len(waiting) == before:
+                    raise RuntimeError("worker processes die before they begin a run (out of memory?)") from error
 
     def _alone(self, job: Job, waiting: dict[str, Job]) -> Iterator[Job | Failure]:
         try:
@@ -91,14 +96,14 @@ class Pool:
     def _cell(self, job: Job, parent: int) -> tuple[str, str | None]:
         if not self.cluster:
             exit_with(parent)
-        import torch
-
-        torch.set_num_threads(1)
         begun = time.perf_counter()
         scratch = self.cache.folder / "scratch" / job.key
         resumable = {"scratch": scratch} if "scratch" in signature(self.run).parameters else {}
         try:
             write_atomic(self._started(job.key), json.dumps(job.cell, sort_keys=True))
+            import torch  # after the mark: a worker that dies while it loads is known to have begun this cell
+
+            torch.set_num_threads(1)
             metrics = self.run(**job.cell, **self.inputs, **resumable)
             tables = {name: value for name, value in metrics.items() if isinstance(value, dict)}
             timing = {
