@@ -25,4 +25,5 @@ test: setup
 	python -m pytest
 
 lab: setup
+	compendium prepare --scale laptop
 	jupyter lab notebooks

@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -33,6 +35,24 @@ def figures(
 
     `dvc repro` in its place does only what changed, and takes runs that git holds.
     """
+    with _prepared(scale, study) as (scale, chosen):
+        for name in chosen:
+            _dvc("repro", "--force", "--single-item", f"study@{name}-{scale}")
+    sys.stdout.write(f"figures/{scale}: {', '.join(chosen)}\n")
+
+
+@app.command()
+def prepare(
+    scale: Annotated[str, typer.Option(help="A file in scales/; by default the one that params.yaml names.")] = "",
+) -> None:
+    """Make what the studies' notebooks read: data, tokenizer, token streams."""
+    with _prepared(scale, "") as (scale, _):
+        sys.stdout.write(f"ready for notebooks at the scale {scale}\n")
+
+
+@contextmanager
+def _prepared(scale: str, study: str) -> Iterator[tuple[str, list[str]]]:
+    """Make what studies rest on, where it changed or is missing; yield the scale, lent to params.yaml, and their names."""
     with only_one(BUILD / "locks" / "figures", "compendium figures"):
         restore_scale()
         scale = scale or current_scale()
@@ -42,12 +62,9 @@ def figures(
         for name in chosen:
             section(scale, name)  # refuses an unknown scale before anything starts
         with lend_scale(scale):
-            # What the studies rest on is made where it changed or is missing; only the studies themselves are forced.
-            prepared = [stage for name in chosen for stage in (f"tables@{name}-{scale}", f"notebook@{name}")]
-            _dvc("repro", f"tokenizer@{scale}", *prepared)
-            for name in chosen:
-                _dvc("repro", "--force", "--single-item", f"study@{name}-{scale}")
-    sys.stdout.write(f"figures/{scale}: {', '.join(chosen)}\n")
+            stages = [stage for name in chosen for stage in (f"tables@{name}-{scale}", f"notebook@{name}")]
+            _dvc("repro", f"tokenizer@{scale}", *stages)
+            yield scale, chosen
 
 
 @app.command()
