@@ -52,7 +52,7 @@ def prepare(
 
 @contextmanager
 def _prepared(scale: str, study: str) -> Iterator[tuple[str, list[str]]]:
-    """Make what studies rest on, where it changed or is missing; yield the scale, lent to params.yaml, and their names."""
+    """Make what studies rest on, where it changed or is missing; yield the scale, lent to params.yaml, and names."""
     with only_one(BUILD / "locks" / "figures", "compendium figures"):
         restore_scale()
         scale = scale or current_scale()
