@@ -18,7 +18,7 @@ mpl.use("agg")
 
 import common.sweep
 from common.files import digest
-from common.notebooks import code_cells, parameters_cell, read_notebook
+from common.notebooks import read_notebook
 from common.project import BUILD, ROOT
 from common.scales import section
 
@@ -53,12 +53,12 @@ def no_new_runs(pool, jobs):
 def outcome(notebook, parameters: dict, work: Path) -> object:
     """Digest of the results and figure data that the notebook writes, or what kept it from its end."""
     os.environ["COMPENDIUM_WORK"] = str(work)
-    first = parameters_cell(notebook, "notebook")
     namespace: dict[str, object] = {}
     try:
-        for source in code_cells(notebook):
-            exec(source, namespace)
-            if source == first:
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                exec(cell.source, namespace)
+            if "parameters" in cell.metadata.get("tags", []):
                 namespace.update(copy.deepcopy(parameters))
     except NewRun:
         return "other runs"
