@@ -79,7 +79,9 @@ def sweep(
     if todo:
         duration = estimate(pool, todo, committed.values())
         _say(f"{name}: {len(jobs)} runs, {len(jobs) - len(todo)} there, {len(todo)} to do, {duration}")
-        with tqdm(total=len(todo), desc=name, unit="run", file=sys.stderr, ncols=90, leave=False) as bar:
+        # A size of our own: tqdm hides its line on a terminal that says it has none, as a notebook's may.
+        size = {"ncols": 90, "nrows": 24}
+        with tqdm(total=len(todo), desc=name, unit="run", file=sys.stderr, leave=False, **size) as bar:
             for ended in pool.done(todo):
                 bar.update()
                 if isinstance(ended, Failure):
