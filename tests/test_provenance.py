@@ -95,9 +95,7 @@ def test_a_change_in_a_module_changes_the_digests_of_what_uses_it_only(package):
 def test_the_closure_holds_every_module_that_importing_really_loads():
     source = code_cells(read_notebook(ROOT / "notebooks" / "quantization.ipynb"))
     claimed = set(import_closure(source))
-    first = next(cell for cell in source if "from common.study import Study" in cell)
     imported = "\n".join(line for cell in source for line in cell.splitlines() if line.startswith(("from ", "import ")))
-    assert first
     program = (
         f"{imported}\nimport sys, json\nprint(json.dumps([m for m in sys.modules if m.split('.')[0] == 'common']))"
     )

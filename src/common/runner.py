@@ -52,7 +52,6 @@ class Executed:
     study: str
     scale: str
     work: Path
-    parameters: dict[str, object]
 
     def publish(self, fingerprint: dict[str, str]) -> None:
         """Put results and figures in their places, the executed notebook stamped among them."""
@@ -101,4 +100,4 @@ def execute(study: str, scale: str, notebook: Path, parameters: dict[str, object
     missing = [name for name in CONTRACT if not (work / "results" / name).exists()]
     if missing or not any((work / "figures").glob("*.svg")):
         raise UserError(f"{study}: the notebook ended without {', '.join(missing) or 'a figure'}")
-    return Executed(study, scale, work, parameters)
+    return Executed(study, scale, work)
