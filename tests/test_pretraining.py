@@ -19,10 +19,9 @@ from common.tokenizer import encode_documents, train_tokenizer
 SHAPE = {"family": "gpt2", "hidden": 16, "layers": 1, "heads": 2, "context": 16, "tied": False, "embedding_std": 0.3}
 SCHEDULE = {
     "steps": 40, "batch_size": 4, "warmup": 5, "weight_decay": 0.1, "log_every": 4, "precision": "no",
-    "validation_windows": 8,
+    "curve_windows": 8, "validation_windows": 8,
 }  # fmt: skip
-W8 = {"weights": {"bits": 8, "granularity": "channel"}}
-M2 = {"second_moment": {"bits": 8, "granularity": "tensor"}}
+PLAIN, W8, M2 = "full precision", "W8 channel", "m2 8 tensor"
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +53,9 @@ def test_a_run_learns_and_reports_what_it_used(inputs, tmp_path):
 
 
 def test_a_seed_fixes_a_run_and_a_recipe_or_another_seed_changes_it(inputs, tmp_path):
-    first = run(inputs, tmp_path / "a", {})
-    assert run(inputs, tmp_path / "b", {}) == first
-    assert run(inputs, tmp_path / "c", {}, seed=1)["loss_held"] != first["loss_held"]
+    first = run(inputs, tmp_path / "a", PLAIN)
+    assert run(inputs, tmp_path / "b", PLAIN) == first
+    assert run(inputs, tmp_path / "c", PLAIN, seed=1)["loss_held"] != first["loss_held"]
     assert run(inputs, tmp_path / "d", W8)["loss_held"] != first["loss_held"]
     assert first["quantized_layers"] == 0
 
@@ -67,9 +66,7 @@ def test_a_diverging_run_is_reported_without_a_loss(inputs, tmp_path):
     assert result["loss_held"] is None
 
 
-@pytest.mark.parametrize(
-    "recipe", [{"weights": {"bits": 5, "granularity": "tensor"}}, {"weight": W8["weights"]}, {"weights": {"bits": 8}}]
-)
+@pytest.mark.parametrize("recipe", ["W5 tensor", "weights", "W8", "W8 channel + W4 tensor", ""])
 def test_a_recipe_that_makes_no_sense_is_refused(inputs, tmp_path, recipe):
     with pytest.raises(UserError):
         run(inputs, tmp_path, recipe)
@@ -77,7 +74,7 @@ def test_a_recipe_that_makes_no_sense_is_refused(inputs, tmp_path, recipe):
 
 def test_a_sweep_killed_in_the_middle_of_training_gives_the_table_of_an_uninterrupted_one(inputs, tmp_path):
     schedule = SCHEDULE | {"steps": 400, "log_every": 5}
-    cells = grid(recipe=[{}, W8], shape=[SHAPE], schedule=[schedule], learning_rate=[0.01], seed=[0])
+    cells = grid(recipe=[PLAIN, W8], shape=[SHAPE], schedule=[schedule], learning_rate=[0.01], seed=[0])
     program = (
         "import sys, json; from pathlib import Path\n"
         "from common.sweep import sweep; from common.quantization.pretraining import pretrain\n"

@@ -232,9 +232,12 @@ def test_a_model_without_linear_layers_is_refused():
         quantize(nn.Embedding(3, 4), EVERYTHING)
 
 
-def test_a_model_is_quantised_only_once():
-    model = llama()
+def test_a_model_is_quantised_only_once_but_an_empty_recipe_can_be_replaced():
+    model, fresh = llama(), llama()
     quantize(model, Recipe())
+    quantize(model, EVERYTHING)
+    quantize(fresh, EVERYTHING)
+    assert torch.equal(logits(model), logits(fresh))
     with pytest.raises(UserError, match=r"already \(model\.layers\.0"):
         quantize(model, EVERYTHING)
 

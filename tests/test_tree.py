@@ -18,6 +18,7 @@ FLOORS = (
     {"sources", "notebooks"},
     {"corpus", "tables", "tokenizer", "models", "batches"},
     {"training", "scoring"},
+    {"landscape"},
     {"sweep"},
     {"quantization"},
     {"evidence", "figures"},

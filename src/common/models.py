@@ -19,7 +19,9 @@ Family = Literal["gpt2", "llama"]
 def _gpt2(hidden: int, layers: int, heads: int, context: int, **rest) -> PretrainedConfig:
     # Dropout is off: at one epoch or less it costs loss and makes paired seeds noisier.
     dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-    return GPT2Config(n_embd=hidden, n_layer=layers, n_head=heads, n_positions=context, **dropout, **rest)
+    # GPT-2's own activation in one fused operation: the same function, a tenth of a small model's step less.
+    settings = {"activation_function": "gelu_pytorch_tanh", **dropout, **rest}
+    return GPT2Config(n_embd=hidden, n_layer=layers, n_head=heads, n_positions=context, **settings)
 
 
 def _llama(hidden: int, layers: int, heads: int, context: int, **rest) -> PretrainedConfig:

@@ -44,6 +44,11 @@ class Study:
         """File of a table's documents as one stream of token ids, made by the pipeline."""
         return BUILD / "tokens" / self.scale / f"{table}-{split}.npy"
 
+    def inputs(self, tables: list[str]) -> dict[str, Path]:
+        """What runs on these tables read: tokenizer, text to train on (the first's) and held-out text of each."""
+        held_out = {f"validation_{name}": self.tokens(name, "validation") for name in tables}
+        return {"tokenizer": self.tokenizer, "train": self.tokens(tables[0], "train"), **held_out}
+
     def sweep(
         self, name: str, run: Callable[..., dict], cells: list[dict[str, object]], inputs: dict[str, Path]
     ) -> pd.DataFrame:

@@ -69,14 +69,17 @@ def adamw(
         {"params": [p for p in trainable if p.dim() >= 2], "weight_decay": weight_decay},
         {"params": [p for p in trainable if p.dim() < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], betas=betas)
+    # Fused: the same update in one pass over each tensor instead of a dozen, a fifth of a small model's step.
+    return torch.optim.AdamW([group for group in groups if group["params"]], betas=betas, fused=True)
 
 
 def language_loss(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
     """Mean next-token cross-entropy in nats of `input_ids (batch, length)`."""
     ids = batch["input_ids"]
-    logits = model(input_ids=ids).logits[:, :-1]
-    return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten())
+    logits = model(input_ids=ids).logits
+    # The last position has nothing to predict. Marking it costs less than cutting it out, which copies all logits.
+    following = torch.nn.functional.pad(ids[:, 1:], (0, 1), value=-100)
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), following.flatten(), ignore_index=-100)
 
 
 def train(

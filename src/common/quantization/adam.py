@@ -32,6 +32,26 @@ def quantize_moments(optimizer: Optimizer, model: nn.Module, recipe: Recipe, *, 
     maximum that would not be quantised), or lacks a trainable linear weight of `model`.
     """
     optimizer = unwrapped(optimizer)
+    layers = layers_with_moments(optimizer, model)
+
+    def hook(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        for index, (name, layer) in enumerate(layers.items()):
+            state = optimizer.state.get(layer.weight)
+            for component, key in _STATE.items():
+                quantizer = getattr(recipe, component)
+                if state and quantizer is not None:
+                    used = quantized_moment(component, quantizer, state, layer, (seed, index))
+                    note(component, name, state[key], used)
+                    state[key].copy_(used)
+
+    return optimizer.register_step_pre_hook(hook)
+
+
+def layers_with_moments(optimizer: Optimizer, model: nn.Module) -> dict[str, nn.Linear | Conv1D]:
+    """The trainable linear layers of `model`, by name, whose weights' moments an unwrapped `optimizer` keeps.
+
+    Raises `UserError` as `quantize_moments` does.
+    """
     kind = type(optimizer).__name__
     if "betas" not in optimizer.defaults:
         raise UserError(f"{kind} keeps no Adam moments: use Adam or AdamW")
@@ -44,18 +64,7 @@ def quantize_moments(optimizer: Optimizer, model: nn.Module, recipe: Recipe, *, 
         raise UserError(
             f"{kind} does not hold the linear weights of the model: {', '.join(missing) or 'none is trainable'}"
         )
-
-    def hook(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        for index, (name, layer) in enumerate(layers.items()):
-            state = optimizer.state.get(layer.weight)
-            for component, key in _STATE.items():
-                quantizer = getattr(recipe, component)
-                if state and quantizer is not None:
-                    used = _quantized_moment(component, quantizer, state, layer, (seed, index))
-                    note(component, name, state[key], used)
-                    state[key].copy_(used)
-
-    return optimizer.register_step_pre_hook(hook)
+    return layers
 
 
 def unwrapped(optimizer: Optimizer) -> Optimizer:
@@ -65,13 +74,17 @@ def unwrapped(optimizer: Optimizer) -> Optimizer:
     return optimizer
 
 
-def _quantized_moment(
+def quantized_moment(
     component: str,
     quantizer: MomentQuantizer,
     state: dict[str, Any],
     layer: nn.Linear | Conv1D,
     seeds: tuple[int, int],
 ) -> Tensor:
+    """The moment `component` of `state`, of the shape of `layer`'s weight, as `quantizer` would store it.
+
+    `seeds`, of the run and of the layer, feed stochastic rounding together with the state's step.
+    """
     moment = state[_STATE[component]]
     channel_dim = 0 if isinstance(layer, nn.Linear) else 1
     if quantizer.code == "linear":

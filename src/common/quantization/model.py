@@ -44,7 +44,8 @@ def quantize(model: nn.Module, recipe: Recipe) -> QuantizationReport:
     """Make every Linear and Conv1D of `model`, lm_head included, compute by `recipe`, in place.
 
     Parameters stay the very same objects under the same names: state_dict, save_pretrained, tied embeddings and
-    optimisers made before or after are unaffected. An empty recipe takes the same code path in full precision.
+    optimisers made before or after are unaffected. An empty recipe takes the same code path in full precision, and
+    its model can be given another recipe later.
     Embeddings, norms and products inside attention are never quantised, nor are weights that belong to no linear
     layer, such as the stacked experts of a mixture; `weight_share` of the report shows what that leaves.
     The recipe's moments need `quantize_moments` as well.
@@ -57,14 +58,14 @@ def quantize(model: nn.Module, recipe: Recipe) -> QuantizationReport:
     if not layers:
         raise UserError(f"{type(model).__name__} has no linear layer to quantise (Linear or Conv1D)")
     for name, layer in layers.items():
-        if isinstance(layer, (QuantizedLinear, QuantizedConv1D)):
+        if isinstance(layer, (QuantizedLinear, QuantizedConv1D)) and layer.quantization.recipe.quantizers():
             raise UserError(f"{type(model).__name__} is quantised already ({name or 'itself'}): start from a fresh one")
-        if type(layer) not in (nn.Linear, Conv1D):
+        if type(layer) not in (nn.Linear, Conv1D, QuantizedLinear, QuantizedConv1D):
             raise UserError(
                 f"{name} is a {type(layer).__name__}, whose forward pass is its own: "
                 "only Linear and Conv1D can be quantised"
             )
-        _check_groups(name, *_widths(layer), recipe)
+        check_groups(name, *widths(layer), recipe)
     for name, layer in layers.items():
         is_linear = isinstance(layer, nn.Linear)
         layer.quantization = LayerSettings(name, recipe, channel_dim=0 if is_linear else 1)
@@ -74,19 +75,20 @@ def quantize(model: nn.Module, recipe: Recipe) -> QuantizationReport:
     return QuantizationReport(
         recipe=recipe,
         layers=tuple(
-            QuantizedLayer(name, "Linear" if isinstance(layer, nn.Linear) else "Conv1D", *_widths(layer))
+            QuantizedLayer(name, "Linear" if isinstance(layer, nn.Linear) else "Conv1D", *widths(layer))
             for name, layer in layers.items()
         ),
         weight_share=sum(weights.values()) / total,
     )
 
 
-def _widths(layer: nn.Linear | Conv1D) -> tuple[int, int]:
-    """(outputs, inputs)"""
+def widths(layer: nn.Linear | Conv1D) -> tuple[int, int]:
+    """(outputs, inputs) of a layer, whichever way round its weight is stored."""
     return tuple(layer.weight.shape) if isinstance(layer, nn.Linear) else tuple(layer.weight.shape[::-1])
 
 
-def _check_groups(name: str, outputs: int, inputs: int, recipe: Recipe) -> None:
+def check_groups(name: str, outputs: int, inputs: int, recipe: Recipe) -> None:
+    """Raise `UserError` where groups of `recipe` don't divide the width of the layer `name`."""
     for component, quantizer in recipe.quantizers().items():
         width, side = (outputs, "outputs") if component == "gradients" else (inputs, "inputs")
         if quantizer.group_size is not None and width % quantizer.group_size:

@@ -5,13 +5,16 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedModel
 
 from common.batches import evenly_spaced, shuffled_batches
+from common.landscape import sharpness
 from common.models import Family, new_language_model
 from common.quantization.adam import quantize_moments
 from common.quantization.effect import assert_took_effect, measure_effect
+from common.quantization.examination import Examination, examine
 from common.quantization.model import quantize
+from common.quantization.outliers import inject_outliers
 from common.quantization.recipe import COMPONENTS, Recipe
 from common.scoring import mean_loss
 from common.training import Plan, adamw, language_loss, train
@@ -29,6 +32,8 @@ class Shape(BaseModel):
     context: PositiveInt
     tied: bool
     embedding_std: PositiveFloat
+    outlier_scale: PositiveFloat = 1.0  # of the first channels after every norm, before training; 1 for none
+    outlier_channels: PositiveInt = 1
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> Self:
@@ -48,21 +53,23 @@ class Schedule(BaseModel):
     weight_decay: Annotated[float, Field(ge=0)]
     log_every: PositiveInt  # steps between two points of the loss curve
     precision: Literal["no", "bf16"]
-    validation_windows: PositiveInt  # of one context each, per text
+    curve_windows: PositiveInt  # of one context each, of the first held-out text, at each point of the curve
+    validation_windows: PositiveInt  # of one context each, of every text, at the end
 
 
 def pretrain(
-    recipe: dict,
+    recipe: str,
     shape: dict,
     schedule: dict,
     learning_rate: float,
     seed: int,
+    examination: dict | None = None,
     *,
     tokenizer: Path,
     scratch: Path,
     **streams: Path,
 ) -> dict[str, object]:
-    """Pre-train a language model from scratch under a quantisation recipe and evaluate it on held-out text.
+    """Pre-train a language model from scratch under a quantisation recipe, named by its label, and evaluate it.
 
     `streams` maps `train` to the training text and `validation_NAME` to each held-out text, as token ids. `seed`
     changes the initial weights and the order of the data. The losses are nats per token; a run whose loss leaves the
@@ -70,10 +77,12 @@ def pretrain(
     final loss.
     `error_COMPONENT` is the mean relative error that the component's quantiser made on the first batch after the last
     step: the proof that it took effect, without which the run fails.
+    With an `examination` the run tells its `sharpness`, and one in full precision the tables of `examine` besides.
     """
-    setting, size, pace = Recipe.model_validate(recipe), Shape.model_validate(shape), Schedule.model_validate(schedule)
-    vocab_size = len(AutoTokenizer.from_pretrained(tokenizer))
-    model = new_language_model(vocab_size=vocab_size, seed=seed, **size.model_dump())
+    setting, size, pace = Recipe.named(recipe), Shape.model_validate(shape), Schedule.model_validate(schedule)
+    looks = None if examination is None else Examination.model_validate(examination)
+    model = new_model(shape, tokenizer, seed)
+    vocab_size = model.config.vocab_size
     report = quantize(model, setting)
     optimizer = adamw(model, weight_decay=pace.weight_decay)
     quantize_moments(optimizer, model, setting, seed=seed)
@@ -82,6 +91,8 @@ def pretrain(
         for name, path in streams.items()
         if name.startswith("validation_")
     }
+    first = next(iter(held_out))
+    followed = evenly_spaced(streams[f"validation_{first}"], size.context, pace.curve_windows)
     batch = shuffled_batches(streams["train"], size.context, pace.batch_size, seed)
     plan = Plan(pace.steps, learning_rate, pace.warmup, log_every=pace.log_every, precision=pace.precision)
     trained = train(
@@ -90,25 +101,45 @@ def pretrain(
         batch,
         plan,
         optimizer=optimizer,
-        evaluate=lambda model: {f"loss_{name}": mean_loss(model, ids) for name, ids in held_out.items()},
+        evaluate=lambda model: {f"loss_{first}": mean_loss(model, followed)},
         stop_above=1.5 * math.log(vocab_size),
         setting=setting.label,
         checkpoint=scratch / "checkpoint",
         checkpoint_every=pace.log_every * 5,
     )
-    first = {"input_ids": batch(0)["input_ids"].to(model.device)}
-    effect = measure_effect(model, lambda model: language_loss(model, first), optimizer)
-    moved = assert_took_effect(effect, report) if trained.diverged_at is None else {}
-    final = trained.curve[-1] if trained.diverged_at is None else {}
+    ended = trained.diverged_at is None
+    seen = [
+        {name: value.to(model.device) for name, value in batch(step).items()}
+        for step in range(looks.sharpness_batches if looks else 1)
+    ]
+    effect = measure_effect(model, lambda model: language_loss(model, seen[0]), optimizer)
+    moved = assert_took_effect(effect, report) if ended else {}
+    rise, tables = None, {}
+    if looks and ended:
+        rise = sharpness(model, language_loss, seen, looks.sharpness_radius)
+    if looks and ended and not setting.quantizers():
+        tables = examine(model, lambda model: language_loss(model, seen[0]), optimizer, followed, looks)
     curve = {column: [row[column] for row in trained.curve] for column in (trained.curve or [{}])[0]}
     return {
         "setting": setting.label,
-        **{f"loss_{name}": final.get(f"loss_{name}") for name in held_out},
-        "train_loss": final.get("loss"),
+        **{f"loss_{name}": mean_loss(model, ids) if ended else None for name, ids in held_out.items()},
+        "train_loss": trained.curve[-1]["loss"] if ended else None,
+        "sharpness": rise,
         "uniform_loss": math.log(vocab_size),
         "diverged_at": trained.diverged_at,
         "quantized_layers": len(report.layers) if setting.quantizers() else 0,
         **{f"error_{component}": moved.get(component) for component in COMPONENTS},
         **trained.used,
         "curve": curve,
+        **{name: table.to_dict("list") for name, table in tables.items()},
     }
+
+
+def new_model(shape: dict, tokenizer: Path, seed: int) -> PreTrainedModel:
+    """A model of that `Shape` with random weights, for the vocabulary of a tokenizer."""
+    size = Shape.model_validate(shape)
+    settings = size.model_dump(exclude={"outlier_scale", "outlier_channels"})
+    model = new_language_model(vocab_size=len(AutoTokenizer.from_pretrained(tokenizer)), seed=seed, **settings)
+    if size.outlier_scale != 1:
+        inject_outliers(model, size.outlier_scale, range(size.outlier_channels))
+    return model

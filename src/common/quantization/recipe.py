@@ -1,5 +1,6 @@
 """What is quantised, to how many bits, and who shares a scale: the settings of one quantised run."""
 
+import re
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, field_validator, model_validator
@@ -18,6 +19,7 @@ GRANULARITIES: dict[str, tuple[Granularity, ...]] = {
     "second_moment": ("tensor", "channel", "group"),
 }
 COMPONENTS = tuple(GRANULARITIES)
+FULL_PRECISION = "full precision"
 # As in the paper; the moments' own names end in a digit already.
 SYMBOLS = {"weights": "W", "activations": "A", "gradients": "G", "first_moment": "m1 ", "second_moment": "m2 "}
 
@@ -136,13 +138,63 @@ class Recipe(_Settings):
 
     def __str__(self) -> str:
         parts = [f"{component} {quantizer}" for component, quantizer in self.quantizers().items()]
-        return ", ".join(parts) or "full precision"
+        return ", ".join(parts) or FULL_PRECISION
 
     @property
     def label(self) -> str:
-        """The recipe as a figure names it, such as `W8 channel` or `W8 channel + A8 token`."""
+        """The recipe as figures and scales name it, such as `W8 channel` or `W8 channel + A8 token`; see `named`."""
         parts = []
         for component, quantizer in self.quantizers().items():
             bits, _, rest = str(quantizer).partition("-bit ")
             parts.append(f"{SYMBOLS[component]}{bits} {rest}")
-        return " + ".join(parts) or "full precision"
+        ways = ["input branch"] * (self.gradient_branch == "input")
+        ways += [self.backward] * (self.backward != "paper")
+        return ", ".join([" + ".join(parts) or FULL_PRECISION, *ways])
+
+    @classmethod
+    def named(cls, label: str) -> Self:
+        """The recipe whose `label` this is: `named(recipe.label) == recipe`. Raises `UserError` on any other text."""
+        return cls(**_settings_of(label))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _label_stands_for_settings(cls, value: Any) -> Any:
+        try:
+            return _settings_of(value) if isinstance(value, str) else value
+        except UserError as error:  # so that pydantic says where the text stood
+            raise ValueError(str(error)) from None
+
+
+def _settings_of(label: str) -> dict[str, Any]:
+    parts, *ways = label.split(", ")
+    settings: dict[str, Any] = {}
+    for part in [] if parts == FULL_PRECISION else parts.split(" + "):
+        found = _PART.fullmatch(part)
+        component = _COMPONENT.get(found["symbol"].strip()) if found else None
+        if component is None or component in settings:
+            raise UserError(
+                f"Recipe: {part!r} in {label!r} is not allowed; say {FULL_PRECISION!r}, or once for each component "
+                "such as 'W8 channel', 'A4 tensor', 'G8 token', 'm1 4 group of 32', 'm2 8 channel log', joined by ' + '"
+            )
+        settings[component] = {"bits": int(found["bits"]), "granularity": found["granularity"]}
+        if found["size"]:
+            settings[component]["group_size"] = int(found["size"])
+        if found["asymmetric"]:
+            settings[component]["symmetric"] = False
+        if found["code"]:
+            settings[component]["code"] = found["code"]
+    for way in ways:
+        key = {"input branch": "gradient_branch", "straight-through": "backward"}.get(way)
+        if key is None or key in settings:
+            raise UserError(
+                f"Recipe: {way!r} in {label!r} is not allowed; after a comma: input branch, straight-through"
+            )
+        settings[key] = way.removesuffix(" branch")
+    return settings
+
+
+_COMPONENT = {symbol.strip(): component for component, symbol in SYMBOLS.items()}
+_PART = re.compile(
+    r"(?P<symbol>[WAG]|m[12] )(?P<bits>\d) (?P<granularity>tensor|channel|token|group)( of (?P<size>\d+))?"
+    r"(?P<asymmetric> asymmetric)?( (?P<code>log|log-stochastic))?"
+)

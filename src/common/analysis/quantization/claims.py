@@ -1,0 +1,170 @@
+"""What the study claims, how each claim is tested, and the numbers that decide it.
+
+The order is: `declare`, from the pilot alone, before the reported runs; then `evidence`, from these.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import pandas as pd
+
+from common.analysis.quantization.runs import BASELINE, differences, pooled_spread
+from common.analysis.quantization.tensors import of_runs, outlier_rises, spread_by_rate, zero_shares
+from common.evidence import Claim, detectable_effect
+
+W8A8, LOG = "W8 channel + A8 token", "m2 8 channel log-stochastic"
+GREATER, SAFE, EQUAL = "greater", "non_inferior", "equivalent"
+HARDER = "gradients are harder to quantise than activations"
+
+
+class Comparison(NamedTuple):
+    """Two settings, paired by seed. `paper`: its claim in our words, None where the claim is ours alone."""
+
+    id: str
+    paper: str | None
+    treated: str
+    test: str
+    control: str = BASELINE
+
+
+ON_LOSS = (
+    Comparison("W8", "weights: 8 bits per channel do as well as the baseline", "W8 channel", SAFE),
+    Comparison("W4_tensor", "weights: 4 bits hurt", "W4 tensor", GREATER),
+    Comparison("W4_channel", "weights: 4 bits hurt", "W4 channel", GREATER),
+    Comparison("W4_scales", "weights do better with a scale per channel", "W4 tensor", GREATER, "W4 channel"),
+    Comparison("A8", "activations: 8 bits do as well as the baseline", "A8 token", EQUAL),
+    Comparison("A4_token", "activations: 4 bits fail", "A4 token", GREATER),
+    Comparison("A4_tensor", "activations: 4 bits fail", "A4 tensor", GREATER),
+    Comparison("G8_A8", HARDER, "G8 token", GREATER, "A8 token"),
+    Comparison("G4_A4_token", HARDER, "G4 token", GREATER, "A4 token"),
+    Comparison("G4_A4_tensor", HARDER, "G4 tensor", GREATER, "A4 tensor"),
+    Comparison("W8A8", "8-bit weights and activations together are safe", W8A8, SAFE),
+    Comparison("W8A8G8", None, f"{W8A8} + G8 token", SAFE),
+    Comparison("m1_tensor", None, "m1 4 tensor", GREATER),
+    Comparison("m1_channel", None, "m1 4 channel", SAFE),
+    Comparison("m2_linear", None, "m2 8 channel", GREATER),
+    Comparison("m2_log", None, LOG, SAFE),
+    Comparison("m2_remedy", None, "m2 8 channel", GREATER, LOG),
+)
+ON_SHARPNESS = (
+    Comparison("W4_sharper", "lower bits end in sharper minima", "W4 tensor", GREATER),
+    Comparison("W4_W8_sharper", "lower bits end in sharper minima", "W4 tensor", GREATER, "W8 channel"),
+)
+OTHERS = 3  # claims about single tensors and about outliers, below
+SETTINGS = {setting for one in ON_LOSS + ON_SHARPNESS for setting in (one.treated, one.control)}
+VERBS = {GREATER: "is worse than", SAFE: "is no worse than", EQUAL: "does as well as"}
+
+
+def declare(
+    pilot: pd.DataFrame,
+    table: Callable[[str], pd.DataFrame],
+    seeds_of: Mapping[str, Sequence[int]],
+    *,
+    loss: str,
+    margin: float,
+    sharpness_margin: float,
+    zero_margin: float,
+    outlier_scale: float,
+) -> list[Claim]:
+    """The claims, each with the smallest effect that its seeds, `seeds_of` both settings, would see four times in five.
+
+    That is by the spread of the pilot's paired differences, at the level that Holm's correction leaves to the first
+    claim. `table(name)` is a table that the pilot's runs returned. Margins: nats per token, logarithms of a ratio, and
+    shares of a tensor's entries.
+    """
+
+    def detectable(metric: str, *settings: str) -> float:
+        return detectable_effect(spreads[metric], min(len(seeds_of[name]) for name in settings), alpha=level)
+
+    level = 0.025 / (len(ON_LOSS) + len(ON_SHARPNESS) + OTHERS)
+    inside = inside_models(pilot, table, outlier_scale)
+    spreads = {metric: pooled_spread(pilot, loss, metric) for metric in (loss, "log_sharpness")}
+    spreads |= {name: spread_by_rate(values) for name, values in inside.items()}
+    # A difference of two differences has twice the variance.
+    spreads["outliers_trained"] = spreads[loss] * 2**0.5
+    claims = [
+        Claim(
+            id=one.id,
+            paper=one.paper,
+            statement=f"{one.treated} {VERBS[one.test]} {one.control}",
+            ours=f"final validation loss minus that of {one.control}, paired by seed",
+            test=one.test,
+            margin=margin,
+            detectable=detectable(loss, one.treated, one.control),
+            figure="final_differences",
+        )
+        for one in ON_LOSS
+    ]
+    claims += [
+        Claim(
+            id=one.id,
+            paper=one.paper,
+            statement=f"{one.treated} ends in a sharper minimum than {one.control}",
+            ours=f"logarithm of the m-sharpness over that of {one.control}, paired by seed",
+            test=one.test,
+            margin=sharpness_margin,
+            detectable=detectable("log_sharpness", one.treated, one.control),
+            figure="sharpness",
+        )
+        for one in ON_SHARPNESS
+    ]
+    claims += [
+        Claim(
+            id="outliers",
+            paper="activations: 4 bits fail on outliers",
+            statement=f"A4 tensor loses once a few channels are {outlier_scale:g} times as large",
+            ours="rise of the validation loss by outliers injected into trained models, whose function stays",
+            test=GREATER,
+            margin=margin,
+            detectable=detectable("outliers", BASELINE),
+            figure="outliers",
+        ),
+        Claim(
+            id="outliers_trained",
+            paper="activations: 4 bits fail on outliers",
+            statement=f"A4 token costs more where training begins with channels {outlier_scale:g} times as large",
+            ours="its loss minus that of full precision, with outliers minus without, paired by seed",
+            test=GREATER,
+            margin=margin,
+            detectable=detectable("outliers_trained", "A4 token"),
+            figure="outlier_training",
+        ),
+        Claim(
+            id="sparse",
+            paper="gradients are hard because they are sparse",
+            statement="G4 tensor rounds a larger share of entries to zero than A4 tensor",
+            ours="share of the outputs' gradients minus share of activations, mean over layers",
+            test=GREATER,
+            margin=zero_margin,
+            detectable=detectable("sparse", BASELINE),
+            figure="gradient_errors",
+        ),
+    ]
+    assert len(claims) == len(ON_LOSS) + len(ON_SHARPNESS) + OTHERS
+    return claims
+
+
+def evidence(
+    runs: pd.DataFrame, hard: pd.DataFrame, table: Callable[[str], pd.DataFrame], *, loss: str, outlier_scale: float
+) -> dict[str, object]:
+    """What decides each claim, by its id: differences by seed. `hard` are the runs trained with outliers."""
+    costs = [differences(some, "A4 token", BASELINE, loss) for some in (hard, runs)]
+    return {
+        **{one.id: differences(runs, one.treated, one.control, loss) for one in ON_LOSS},
+        **{one.id: differences(runs, one.treated, one.control, "log_sharpness") for one in ON_SHARPNESS},
+        **inside_models(runs, table, outlier_scale),
+        "outliers_trained": costs[0] - costs[1],
+    }
+
+
+def inside_models(
+    runs: pd.DataFrame, table: Callable[[str], pd.DataFrame], outlier_scale: float
+) -> dict[str, pd.Series]:
+    """What the claims about trained models rest on, by learning rate and seed of the runs in full precision."""
+    outliers, gradients, outputs = (
+        of_runs(runs, table(name)) for name in ("outliers", "gradient_errors", "output_errors")
+    )
+    return {
+        "outliers": outlier_rises(outliers, "A4 tensor", outlier_scale),
+        "sparse": zero_shares(gradients, "G4 tensor") - zero_shares(outputs, "A4 tensor"),
+    }
