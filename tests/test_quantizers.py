@@ -6,11 +6,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from common.errors import UserError
 from common.quantization import MomentQuantizer, Quantizer, Recipe, fake_quantize, log_quantize, quantize
+from common.quantization.recipe import COMPONENTS, GRANULARITIES
 
 FLOOR = 1e-5
 ALL_BITS = (2, 3, 4, 8)
@@ -382,3 +384,55 @@ def test_a_recipe_says_what_it_does():
         "weights 4-bit channel, activations 4-bit token asymmetric, second_moment 4-bit group of 4 log-stochastic"
     )
     assert str(Recipe()) == "full precision"
+
+
+@st.composite
+def recipes(draw):
+    fields = {}
+    for component in draw(st.sets(st.sampled_from(COMPONENTS))):
+        settings = {
+            "bits": draw(st.sampled_from(ALL_BITS)),
+            "granularity": draw(st.sampled_from(GRANULARITIES[component])),
+        }
+        if settings["granularity"] == "group":
+            settings["group_size"] = draw(st.integers(1, 512))
+        codes = ["linear", "log", "log-stochastic"] if component == "second_moment" else ["linear"]
+        if (code := draw(st.sampled_from(codes))) != "linear":
+            settings["code"] = code
+        else:
+            settings["symmetric"] = draw(st.booleans())
+        fields[component] = settings
+    if "gradients" in fields:
+        fields["gradient_branch"] = draw(st.sampled_from(["weight", "input"]))
+    if fields.keys() & {"weights", "activations"}:
+        fields["backward"] = draw(st.sampled_from(["paper", "straight-through"]))
+    return Recipe(**fields)
+
+
+@given(recipes())
+def test_a_label_names_one_recipe_and_every_recipe_has_one(recipe):
+    assert Recipe.named(recipe.label) == recipe
+    assert TypeAdapter(list[Recipe]).validate_python([recipe.label]) == [recipe]
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        ("W8", "'W8' in 'W8' is not allowed; say 'full precision'"),
+        ("X8 tensor", "'X8 tensor'.* is not allowed"),
+        ("W5 tensor", "weights: bits: Input should be 2, 3, 4 or 8"),
+        ("W8 token", "weights: granularity must be one of tensor, channel, group"),
+        ("W8 channel + W4 tensor", "'W4 tensor' in 'W8 channel . W4 tensor' is not allowed"),
+        ("W8 group", "group_size must be given"),
+        ("m1 8 tensor log", "first_moment: code must be 'linear'"),
+        ("full precision, straight", "after a comma: input branch, straight-through"),
+        ("W8 channel, input branch", "needs a gradients quantiser"),
+        ("", "'' in '' is not allowed"),
+    ],
+)
+def test_a_label_that_names_no_recipe_is_one_line_about_what_is_wrong(label, expected):
+    with pytest.raises(UserError, match=expected) as caught:
+        Recipe.named(label)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValidationError, match=r"\n1(\.\w+)?\n"):  # in a list pydantic says at which place
+        TypeAdapter(list[Recipe]).validate_python(["full precision", label])

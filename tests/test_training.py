@@ -61,7 +61,8 @@ def test_the_loop_equals_one_written_out_by_hand():
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())
-    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), plain.parameters(), strict=True))
+    # The reference's update is not fused: the same numbers up to rounding.
+    torch.testing.assert_close(list(ours.parameters()), list(plain.parameters()), rtol=1e-5, atol=1e-7)
     expected = [sum(losses[start : start + 3]) / 3 for start in range(0, 12, 3)]
     assert [row["loss"] for row in trained.curve] == pytest.approx(expected, rel=1e-6)
     assert [row["step"] for row in trained.curve] == [3, 6, 9, 12]

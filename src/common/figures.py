@@ -17,6 +17,7 @@ import pandas as pd
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.collections import PathCollection
 from matplotlib.colors import to_rgb
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
@@ -88,8 +89,9 @@ def use_style() -> None:
 def label_lines(ax: Axes, lines: Mapping[str, Line2D] | None = None) -> list[Annotation]:
     """Write each series' name beside the right end of its line, in its colour, instead of a legend.
 
-    Names stand in one column right of the axes, each as near to its line's end as the others allow, and a thin
-    rule leads from the end to the name. `lines`: by name; by default all labelled lines and error bars of `ax`.
+    Names, of one line of text or more, stand in one column right of the axes, each as near to its line's end as the
+    others allow, and a thin rule leads from the end to the name. `lines`: by name; by default all labelled lines and
+    error bars of `ax`.
     Call it last, when limits and axis labels are set. Returns the names as drawn, in the order of `lines`.
     Raises `UserError` where there is nothing to label or more names than the axes are high.
     """
@@ -106,10 +108,11 @@ def label_lines(ax: Axes, lines: Mapping[str, Line2D] | None = None) -> list[Ann
     ends = np.array([_last_point(line) for line in lines.values()])
     wanted = ax.transAxes.inverted().transform(ax.transData.transform(ends))[:, 1]
     size = FontProperties(size=mpl.rcParams["legend.fontsize"]).get_size_in_points()
-    gap = 1.25 * size / 72 * figure.dpi / ax.get_window_extent().height
-    if gap * len(lines) > 1 + gap:
+    line_height = 1.25 * size / 72 * figure.dpi / ax.get_window_extent().height
+    sizes = line_height * np.array([1 + name.count("\n") for name in lines])
+    if sizes.sum() > 1 + sizes.min():
         raise UserError(f"{len(lines)} names do not fit beside axes of this height; draw fewer lines or enlarge")
-    heights = _spread(np.clip(wanted, 0, 1), gap)
+    heights = _spread(np.clip(wanted, 0, 1), sizes)
     beside = ax.transAxes + ScaledTranslation(6 / 72, 0, figure.dpi_scale_trans)
     return [
         ax.annotate(
@@ -119,6 +122,7 @@ def label_lines(ax: Axes, lines: Mapping[str, Line2D] | None = None) -> list[Ann
             textcoords=beside,
             va="center",
             fontsize=size,
+            linespacing=1.1,
             color=_legible(line.get_color()),
             annotation_clip=False,
             arrowprops={
@@ -142,12 +146,15 @@ def forest(
     highs: ArrayLike,
     band: tuple[float, float] | None = None,
     colors: Sequence[str] | None = None,
-) -> None:
+    rows: ArrayLike | None = None,
+    line: float | None = 0,
+) -> PathCollection:
     """Estimates as dots with their intervals as bars, one row per arm, the first on top, and a line at zero.
 
-    `labels`, `estimates`, `lows`, `highs`, `colors`: `(arms,)`. `band`: range of differences too small to
-    matter, shaded. The caller names the x axis. Raises `UserError` on no arms, unequal lengths, NaN or inf,
-    and where not low ≤ estimate ≤ high.
+    `labels`, `estimates`, `lows`, `highs`, `colors`, `rows`: `(arms,)`. `band`: range of differences too small to
+    matter, shaded. `rows`: heights, from the top down, by default 0, 1, 2 and so on. `line`: where the line stands,
+    None for no line. The caller names the x axis. Returns the dots. Raises `UserError` on no arms, unequal lengths,
+    NaN or inf, and where not low ≤ estimate ≤ high.
     """
     mid, low, high = (np.asarray(numbers, dtype=np.float64) for numbers in (estimates, lows, highs))
     colors = [PALETTE[0]] * len(labels) if colors is None else colors
@@ -158,14 +165,16 @@ def forest(
             raise UserError(f"{label}: low, estimate, high are {numbers}; must be finite and in this order")
     if band is not None:
         ax.axvspan(*band, color="#E8E8E8", linewidth=0, zorder=0)
-    ax.axvline(0, color=RULE, linewidth=0.6, zorder=1)
-    rows = np.arange(len(labels))
+    if line is not None:
+        ax.axvline(line, color=RULE, linewidth=0.6, zorder=1)
+    rows = np.arange(len(labels)) if rows is None else np.asarray(rows, dtype=np.float64)
     ax.hlines(rows, low, high, color=colors, linewidth=1.4)
-    ax.scatter(mid, rows, color=colors, s=14, zorder=3)
+    dots = ax.scatter(mid, rows, color=colors, s=14, zorder=3)
     ax.set_yticks(rows, labels)
-    ax.set_ylim(len(labels) - 0.5, -0.5)
+    ax.set_ylim(rows.max() + 0.5, rows.min() - 0.5)
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
+    return dots
 
 
 def save_figure(fig: Figure, folder: Path, name: str, data: pd.DataFrame) -> None:
@@ -202,10 +211,11 @@ def save_figure(fig: Figure, folder: Path, name: str, data: pd.DataFrame) -> Non
     plt.close(fig)
 
 
-def _spread(wanted: np.ndarray, gap: float) -> np.ndarray:
-    """Heights in 0 to 1, at least `gap` apart, in the order of `wanted` and nearest to it by least squares."""
+def _spread(wanted: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Middles, in 0 to 1, of things of these sizes, none on another, in the order of `wanted` and nearest to it."""
     order = np.argsort(wanted, kind="stable")
-    offsets = gap * np.arange(wanted.size)
+    offsets = np.cumsum(sizes[order]) - sizes[order] / 2
+    offsets -= offsets[0]
     room = max(0.0, 1 - offsets[-1])
     heights = np.empty_like(wanted)
     heights[order] = np.clip(isotonic_regression(wanted[order] - offsets).x, 0, room) + offsets

@@ -6,10 +6,11 @@ from common.training import language_loss
 
 
 @torch.no_grad()
-def mean_loss(model: torch.nn.Module, ids: torch.Tensor, batch_size: int = 64) -> float:
+def mean_loss(model: torch.nn.Module, ids: torch.Tensor, batch_size: int = 16) -> float:
     """Mean next-token cross-entropy, nats per predicted token, of windows `ids (windows, length)`.
 
-    Its exponential is the perplexity. The batch size changes speed and memory, not the value.
+    Its exponential is the perplexity. The batch size changes speed and memory, not the value; small batches keep the
+    logits of a small model in the processor's cache.
     """
     model.eval()
     device = next(model.parameters()).device

@@ -29,6 +29,7 @@ class Examination(BaseModel):
     recipes: Distinct[Recipe]  # each quantises one of EXAMINED
     outlier_scales: Distinct[PositiveFloat]
     outlier_channels: PositiveInt  # how many channels are made outliers
+    outlier_windows: PositiveInt  # contexts of held-out text, at most as many as a curve's points rest on
     surface_tokens: PositiveInt
     sharpness_radius: PositiveFloat
     sharpness_batches: PositiveInt  # of the training text, of the size trained with
@@ -62,7 +63,9 @@ def examine(
         "magnitudes": magnitudes(model, loss, list(range(-8, 1))),
         "surface": surface[surface["token"] < plan.surface_tokens],
         "second_moment": moment_fate(optimizer, model, plan.those_of("second_moment")),
-        "outliers": outlier_losses(model, ids, forward, plan.outlier_scales, range(plan.outlier_channels)),
+        "outliers": outlier_losses(
+            model, ids[: plan.outlier_windows], forward, plan.outlier_scales, range(plan.outlier_channels)
+        ),
     }
 
 
