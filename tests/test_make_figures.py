@@ -12,7 +12,7 @@ import yaml
 from common.files import digest
 
 STUDY = "quantization"
-RUNS = 34 + 34 + 14 + 14 + 10  # pilot, reported, with more seeds, Llama, with outliers
+RUNS = 34 + 34 + 4 + 4 + 4  # pilot, reported, with more seeds, Llama, with outliers
 TIMED = {"timing.csv"}  # outside every comparison
 
 

@@ -1,5 +1,6 @@
 """Whole models and optimisers under a quantisation recipe: what changes, what must not, and what is noticed."""
 
+import ast
 import copy
 import math
 import pickle
@@ -14,6 +15,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, Llam
 from transformers.pytorch_utils import Conv1D
 
 from common.errors import UserError
+from common.project import ROOT
 from common.quantization import (
     MomentQuantizer,
     Quantizer,
@@ -466,3 +468,16 @@ def test_nothing_is_recorded_after_the_block_even_if_it_failed():
         model.lm_head.weight.mul_(torch.rand_like(model.lm_head.weight))
     logits(model)
     assert effect.relative_errors() == noted
+
+
+def test_the_readmes_program_trains_a_quantised_model_and_shows_that_it_did(tmp_path, capsys):
+    text = (ROOT / "README.md").read_text()
+    program = text[text.index("```python\n") + 10 :]
+    program = program[: program.index("```")]
+    llama().save_pretrained(tmp_path / "model")
+    given = {"PATH_OR_HUB_ID": tmp_path / "model", "FOLDER": tmp_path / "out", "steps": 2, "ids": batch()["input_ids"]}
+    exec(program, given)
+    shown = ast.literal_eval(capsys.readouterr().out.strip().splitlines()[-1])
+    assert shown.keys() == {"weights", "activations", "second_moment"}
+    assert 0 < shown["weights"] < 0.02
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "out").config.model_type == "llama"
