@@ -12,7 +12,7 @@ import yaml
 from common.files import digest
 
 STUDY = "quantization"
-RUNS = 34 + 34 + 4 + 4 + 4  # pilot, reported, with more seeds, Llama, with outliers
+RUNS = 48 + 32 + 4 + 4 + 4  # pilot, reported, with more seeds, Llama, with outliers
 TIMED = {"timing.csv"}  # outside every comparison
 
 
@@ -31,7 +31,7 @@ def cached(checkout):
 
 def test_one_command_makes_every_figure_from_a_clone(checkout):
     output = checkout.ok("make", "figures", "SCALE=tiny", f"VENV={sys.prefix}")
-    assert "pilot: 34 runs, 0 there, 34 to do" in output
+    assert "rates: 16 runs, 0 there, 16 to do" in output
     for folder, kinds in (("figures", ("svg", "png", "csv")), ("results", ("csv", "json", "ipynb"))):
         for kind in kinds:
             assert list((checkout.root / folder / "tiny" / STUDY).glob(f"*.{kind}")), (folder, kind)
@@ -139,7 +139,7 @@ def test_a_changed_plot_cell_is_redrawn_from_committed_rows_without_training(che
 def test_an_empty_cache_gives_the_same_bytes_although_git_holds_the_rows(checkout):
     committed = {path: (checkout.root / path).read_bytes() for path in content(checkout, "results/tiny")}
     output = checkout.ok("make", "figures", f"VENV={sys.prefix}")
-    assert "34 to do" in output
+    assert "16 to do" in output
     assert len(cached(checkout)) == RUNS
     for path in committed:
         if not path.endswith("notebook.ipynb"):

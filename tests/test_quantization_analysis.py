@@ -145,8 +145,11 @@ def test_every_claim_is_decided_from_the_runs_and_a_known_world_gives_known_verd
     pilot = made_runs(effects, seeds=(100, 101), rates=(0.01, 0.02))
     runs, hard = made_runs(effects), made_runs({BASE: 0.5, "A4 token": 1.5}, noise=0.002)
     seeds_of = {setting: [1, 2, 3, 4, 5] for setting in effects}
+    rates = analysis.choose_learning_rates(pilot, "loss_text")
     margins = {"margin": 0.02, "sharpness_margin": 0.1, "zero_margin": 0.1}
-    claims = analysis.declare(pilot, made_tables(pilot), seeds_of, loss="loss_text", **margins, outlier_scale=16.0)
+    claims = analysis.declare(
+        pilot, rates, made_tables(pilot), seeds_of, loss="loss_text", **margins, outlier_scale=16.0
+    )
     found = analysis.evidence(runs, hard, made_tables(runs), loss="loss_text", outlier_scale=16.0)
     decided = decide(claims, found)
     verdicts = {name: record["verdict"] for name, record in decided.items()}
@@ -165,20 +168,28 @@ def test_more_seeds_make_smaller_effects_detectable():
     effects = dict.fromkeys([BASE, *sorted(analysis.SETTINGS - {BASE})], 0.0)
     pilot = made_runs(effects, seeds=(100, 101), rates=(0.01, 0.02))
     seeds_of = {setting: list(range(20 if setting in (BASE, "W8 channel") else 5)) for setting in effects}
+    rates = analysis.choose_learning_rates(pilot, "loss_text")
     margins = {"margin": 0.02, "sharpness_margin": 0.1, "zero_margin": 0.1}
-    claims = analysis.declare(pilot, made_tables(pilot), seeds_of, loss="loss_text", **margins, outlier_scale=16.0)
+    claims = analysis.declare(
+        pilot, rates, made_tables(pilot), seeds_of, loss="loss_text", **margins, outlier_scale=16.0
+    )
     detectable = {claim.id: claim.detectable for claim in claims}
     assert detectable["W8"] < 0.5 * detectable["W4_tensor"]
     assert detectable["W4_scales"] == detectable["W4_tensor"]
 
 
-def test_the_spread_is_that_of_paired_differences_at_the_best_rate():
-    runs = made_runs({BASE: 0.0, "W8 channel": 0.0, "A8 token": 0.0}, seeds=(1, 2), rates=(0.01, 0.02), noise=0)
-    runs.loc[runs["learning_rate"] == 0.02, "loss_text"] += 1
+def test_the_spread_is_that_of_paired_differences_at_the_chosen_rate_without_settings_that_diverged():
+    effects = {BASE: 0.0, "W8 channel": 0.0, "A8 token": 0.0, "m2 8 tensor": None}
+    runs = made_runs(effects, seeds=(1, 2), rates=(0.01, 0.02), noise=0)
+    runs.loc[(runs["learning_rate"] == 0.02), "loss_text"] += runs["seed"]
+    rates = runs[["setting", "learning_rate"]].drop_duplicates().assign(chosen=lambda t: t["learning_rate"] == 0.01)
     at_best = runs["learning_rate"] == 0.01
     runs.loc[at_best & (runs["setting"] == "W8 channel") & (runs["seed"] == 1), "loss_text"] += 0.2
     # Differences (.2, 0) have variance .02, (0, 0) have none.
-    assert pooled_spread(runs, "loss_text", "loss_text") == pytest.approx(np.sqrt(0.01))
+    assert pooled_spread(runs, rates, effects, "loss_text") == pytest.approx(np.sqrt(0.01))
+    assert pooled_spread(runs, rates, ["W8 channel"], "loss_text") == pytest.approx(np.sqrt(0.02))
+    with pytest.raises(UserError, match="all settings diverged"):
+        pooled_spread(runs, rates, ["m2 8 tensor"], "loss_text")
 
 
 def test_surfaces_come_from_one_run_of_each_part():

@@ -57,6 +57,7 @@ VERBS = {GREATER: "is worse than", SAFE: "is no worse than", EQUAL: "does as wel
 
 def declare(
     pilot: pd.DataFrame,
+    rates: pd.DataFrame,
     table: Callable[[str], pd.DataFrame],
     seeds_of: Mapping[str, Sequence[int]],
     *,
@@ -68,20 +69,24 @@ def declare(
 ) -> list[Claim]:
     """The claims, each with the smallest effect that its seeds, `seeds_of` both settings, would see four times in five.
 
-    That is by the spread of the pilot's paired differences, at the level that Holm's correction leaves to the first
-    claim. `table(name)` is a table that the pilot's runs returned. Margins: nats per token, logarithms of a ratio, and
-    shares of a tensor's entries.
+    That is by the spread of the pilot's paired differences at the chosen `rates`, pooled over the settings with as many
+    seeds or more, at the level that Holm's correction leaves to the first claim. `table(name)` is a table that the
+    pilot's runs returned. Margins: nats per token, logarithms of a ratio, and shares of a tensor's entries.
     """
-
-    def detectable(metric: str, *settings: str) -> float:
-        return detectable_effect(spreads[metric], min(len(seeds_of[name]) for name in settings), alpha=level)
-
     level = 0.025 / (len(ON_LOSS) + len(ON_SHARPNESS) + OTHERS)
     inside = inside_models(pilot, table, outlier_scale)
-    spreads = {metric: pooled_spread(pilot, loss, metric) for metric in (loss, "log_sharpness")}
-    spreads |= {name: spread_by_rate(values) for name, values in inside.items()}
-    # A difference of two differences has twice the variance.
-    spreads["outliers_trained"] = spreads[loss] * 2**0.5
+
+    def seen(spread: float, *settings: str) -> float:
+        return detectable_effect(spread, min(len(seeds_of[name]) for name in settings), alpha=level)
+
+    def spread_of(metric: str, *settings: str) -> float:
+        fewest = min(len(seeds_of[name]) for name in settings)
+        alike = [name for name, seeds in seeds_of.items() if len(seeds) >= fewest]
+        return pooled_spread(pilot, rates, alike, metric)
+
+    def detectable(metric: str, *settings: str) -> float:
+        return seen(spread_of(metric, *settings), *settings)
+
     claims = [
         Claim(
             id=one.id,
@@ -116,7 +121,7 @@ def declare(
             ours="rise of the validation loss by outliers injected into trained models, whose function stays",
             test=GREATER,
             margin=margin,
-            detectable=detectable("outliers", BASELINE),
+            detectable=seen(spread_by_rate(inside["outliers"]), BASELINE),
             figure="outliers",
         ),
         Claim(
@@ -126,7 +131,7 @@ def declare(
             ours="its loss minus that of full precision, with outliers minus without, paired by seed",
             test=GREATER,
             margin=margin,
-            detectable=detectable("outliers_trained", "A4 token"),
+            detectable=2**0.5 * detectable(loss, "A4 token", BASELINE),  # a difference of two differences
             figure="outlier_training",
         ),
         Claim(
@@ -136,7 +141,7 @@ def declare(
             ours="share of the outputs' gradients minus share of activations, mean over layers",
             test=GREATER,
             margin=zero_margin,
-            detectable=detectable("sparse", BASELINE),
+            detectable=seen(spread_by_rate(inside["sparse"]), BASELINE),
             figure="gradient_errors",
         ),
     ]

@@ -1,6 +1,6 @@
 """From the runs of the quantisation study to what its claims and figures of training rest on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -113,16 +113,16 @@ def divergence_notes(runs: pd.DataFrame, groups: Mapping[str, str]) -> dict[str,
     return {group: "\n".join(lines) for group, lines in notes.items()}
 
 
-def pooled_spread(pilot: pd.DataFrame, loss: str, metric: str) -> float:
-    """Standard deviation of the paired differences to the baseline at each setting's best rate, pooled over settings.
+def pooled_spread(pilot: pd.DataFrame, rates: pd.DataFrame, settings: Iterable[str], metric: str) -> float:
+    """Standard deviation of the paired differences to the baseline, each setting at its chosen rate, pooled over some.
 
-    Rates are chosen by `loss`, differences taken of `metric`. Settings of which a run diverged are left out.
+    `rates`: see `choose_learning_rates`. Settings of which a run diverged are left out: they have no differences.
     """
-    rates = choose_learning_rates(pilot, loss)
-    chosen = pilot.merge(rates[rates["chosen"]][["setting", "learning_rate"]])
-    whole = [name for name, rows in chosen.groupby("setting", sort=False) if rows[loss].notna().all()]
-    variances = [differences(chosen, name, BASELINE, metric).var(ddof=1) for name in whole if name != BASELINE]
-    return float(np.sqrt(np.mean(variances)))
+    chosen = pilot.merge(rates.loc[rates["chosen"], ["setting", "learning_rate"]])
+    whole = [name for name in settings if name != BASELINE and not diverged(chosen, name)[0]]
+    if not whole:
+        raise UserError(f"no run of the pilot is left to tell the spread of {metric}: all settings diverged")
+    return float(np.sqrt(np.mean([differences(chosen, name, BASELINE, metric).var(ddof=1) for name in whole])))
 
 
 def difference_table(runs: pd.DataFrame, texts: dict[str, str]) -> pd.DataFrame:
