@@ -12,7 +12,7 @@ import yaml
 from common.files import digest
 
 STUDY = "quantization"
-RUNS = 48 + 32 + 4 + 4 + 4  # pilot, reported, with more seeds, Llama, with outliers
+RUNS = 48 + 32 + 4 + 4  # pilot, reported, Llama, with outliers
 TIMED = {"timing.csv"}  # outside every comparison
 
 

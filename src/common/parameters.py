@@ -22,8 +22,6 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 def check_design(pilot_seeds: list[int], seeds: list[int], minimum_seeds: int) -> None:
     """Raise `UserError`, before anything runs, where the seeds can't carry the claims."""
-    if twice := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
-        raise UserError(f"seeds {twice} are there twice; each run must be another")
     if both := set(pilot_seeds) & set(seeds):
         raise UserError(f"pilot_seeds and seeds share {sorted(both)}; what chooses settings must not be reported")
     if len(seeds) < minimum_seeds:

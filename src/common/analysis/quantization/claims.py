@@ -3,7 +3,7 @@
 The order is: `declare`, from the pilot alone, before the reported runs; then `evidence`, from these.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import pandas as pd
@@ -59,34 +59,27 @@ def declare(
     pilot: pd.DataFrame,
     rates: pd.DataFrame,
     table: Callable[[str], pd.DataFrame],
-    seeds_of: Mapping[str, Sequence[int]],
     *,
     loss: str,
+    seeds: int,
     margin: float,
     sharpness_margin: float,
     zero_margin: float,
     outlier_scale: float,
 ) -> list[Claim]:
-    """The claims, each with the smallest effect that its seeds, `seeds_of` both settings, would see four times in five.
+    """The claims, each with the smallest effect that so many `seeds` would see four times in five.
 
-    That is by the spread of the pilot's paired differences at the chosen `rates`, pooled over the settings with as many
-    seeds or more, at the level that Holm's correction leaves to the first claim. `table(name)` is a table that the
-    pilot's runs returned. Margins: nats per token, logarithms of a ratio, and shares of a tensor's entries.
+    That is by the spread of the pilot's paired differences at the chosen `rates`, at the level that Holm's correction
+    leaves to the first claim. `table(name)` is a table that the pilot's runs returned. Margins: nats per token,
+    logarithms of a ratio, and shares of a tensor's entries.
     """
     level = 0.025 / (len(ON_LOSS) + len(ON_SHARPNESS) + OTHERS)
+    spreads = {metric: pooled_spread(pilot, rates, metric) for metric in (loss, "log_sharpness")}
     inside = inside_models(pilot, table, outlier_scale)
-
-    def seen(spread: float, *settings: str) -> float:
-        return detectable_effect(spread, min(len(seeds_of[name]) for name in settings), alpha=level)
-
-    def spread_of(metric: str, *settings: str) -> float:
-        fewest = min(len(seeds_of[name]) for name in settings)
-        alike = [name for name, seeds in seeds_of.items() if len(seeds) >= fewest]
-        return pooled_spread(pilot, rates, alike, metric)
-
-    def detectable(metric: str, *settings: str) -> float:
-        return seen(spread_of(metric, *settings), *settings)
-
+    spreads |= {name: spread_by_rate(values) for name, values in inside.items()}
+    # A difference of two differences has twice the variance.
+    spreads["outliers_trained"] = spreads[loss] * 2**0.5
+    see = {name: detectable_effect(spread, seeds, alpha=level) for name, spread in spreads.items()}
     claims = [
         Claim(
             id=one.id,
@@ -95,7 +88,7 @@ def declare(
             ours=f"final validation loss minus that of {one.control}, paired by seed",
             test=one.test,
             margin=margin,
-            detectable=detectable(loss, one.treated, one.control),
+            detectable=see[loss],
             figure="final_differences",
         )
         for one in ON_LOSS
@@ -108,7 +101,7 @@ def declare(
             ours=f"logarithm of the m-sharpness over that of {one.control}, paired by seed",
             test=one.test,
             margin=sharpness_margin,
-            detectable=detectable("log_sharpness", one.treated, one.control),
+            detectable=see["log_sharpness"],
             figure="sharpness",
         )
         for one in ON_SHARPNESS
@@ -121,7 +114,7 @@ def declare(
             ours="rise of the validation loss by outliers injected into trained models, whose function stays",
             test=GREATER,
             margin=margin,
-            detectable=seen(spread_by_rate(inside["outliers"]), BASELINE),
+            detectable=see["outliers"],
             figure="outliers",
         ),
         Claim(
@@ -131,7 +124,7 @@ def declare(
             ours="its loss minus that of full precision, with outliers minus without, paired by seed",
             test=GREATER,
             margin=margin,
-            detectable=2**0.5 * detectable(loss, "A4 token", BASELINE),  # a difference of two differences
+            detectable=see["outliers_trained"],
             figure="outlier_training",
         ),
         Claim(
@@ -141,7 +134,7 @@ def declare(
             ours="share of the outputs' gradients minus share of activations, mean over layers",
             test=GREATER,
             margin=zero_margin,
-            detectable=seen(spread_by_rate(inside["sparse"]), BASELINE),
+            detectable=see["sparse"],
             figure="gradient_errors",
         ),
     ]

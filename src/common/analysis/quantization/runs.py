@@ -1,6 +1,6 @@
 """From the runs of the quantisation study to what its claims and figures of training rest on."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -39,21 +39,15 @@ def choose_learning_rates(pilot: pd.DataFrame, loss: str) -> pd.DataFrame:
     return table
 
 
-def cells_at(
-    rates: pd.DataFrame, seeds_of: Mapping[str, Sequence[int]], **axes: Sequence[object]
-) -> list[dict[str, object]]:
-    """The cells of a grid in which each recipe has its seeds and the learning rate chosen for it in `rates`.
+def cells_at(rates: pd.DataFrame, recipes: Sequence[str], **axes: Sequence[object]) -> list[dict[str, object]]:
+    """The cells of a grid in which each recipe has the learning rate chosen for it in `rates`.
 
     Raises `UserError` for a recipe that was not tried.
     """
     chosen = rates[rates["chosen"]].set_index("setting")["learning_rate"]
-    if untried := set(seeds_of) - set(chosen.index):
+    if untried := set(recipes) - set(chosen.index):
         raise UserError(f"no learning rate was chosen for {', '.join(sorted(untried))}; add them to recipes")
-    return [
-        cell
-        for recipe, seeds in seeds_of.items()
-        for cell in grid(recipe=[recipe], learning_rate=[float(chosen[recipe])], **axes, seed=seeds)
-    ]
+    return [cell for recipe in recipes for cell in grid(recipe=[recipe], learning_rate=[float(chosen[recipe])], **axes)]
 
 
 def edges(table: pd.DataFrame) -> str:
@@ -113,13 +107,13 @@ def divergence_notes(runs: pd.DataFrame, groups: Mapping[str, str]) -> dict[str,
     return {group: "\n".join(lines) for group, lines in notes.items()}
 
 
-def pooled_spread(pilot: pd.DataFrame, rates: pd.DataFrame, settings: Iterable[str], metric: str) -> float:
-    """Standard deviation of the paired differences to the baseline, each setting at its chosen rate, pooled over some.
+def pooled_spread(pilot: pd.DataFrame, rates: pd.DataFrame, metric: str) -> float:
+    """Standard deviation of the paired differences to the baseline, each setting at its chosen rate, pooled over all.
 
     `rates`: see `choose_learning_rates`. Settings of which a run diverged are left out: they have no differences.
     """
     chosen = pilot.merge(rates.loc[rates["chosen"], ["setting", "learning_rate"]])
-    whole = [name for name in settings if name != BASELINE and not diverged(chosen, name)[0]]
+    whole = [name for name in chosen["setting"].unique() if name != BASELINE and not diverged(chosen, name)[0]]
     if not whole:
         raise UserError(f"no run of the pilot is left to tell the spread of {metric}: all settings diverged")
     return float(np.sqrt(np.mean([differences(chosen, name, BASELINE, metric).var(ddof=1) for name in whole])))
