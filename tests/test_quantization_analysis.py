@@ -1,14 +1,16 @@
 """From runs to what claims rest on: on made-up runs whose answers are known."""
 
+import zlib
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from common.analysis import quantization as analysis
 from common.analysis.quantization.claims import ON_LOSS, ON_SHARPNESS
-from common.analysis.quantization.runs import differences, pooled_spread
+from common.analysis.quantization.runs import differences
 from common.errors import UserError
-from common.evidence import decide
+from common.evidence import decide, detectable_effect
 
 UNIFORM = float(np.log(512))
 BASE = analysis.BASELINE
@@ -20,7 +22,7 @@ def made_runs(effects, seeds=(1, 2, 3, 4, 5), rates=(0.01,), noise=0.001):
     for setting, effect in effects.items():
         for rate in rates:
             for seed in seeds:
-                jitter = noise * np.random.default_rng([seed, len(setting), int(rate * 1e6)]).normal()
+                jitter = noise * np.random.default_rng([seed, zlib.crc32(setting.encode()), int(rate * 1e6)]).normal()
                 loss = None if effect is None else 4 + seed / 10 + effect + jitter
                 rows.append(
                     {
@@ -176,17 +178,20 @@ def test_more_seeds_make_smaller_effects_detectable():
     assert all(more.detectable < 0.5 * less.detectable for less, more in zip(few, many, strict=True))
 
 
-def test_the_spread_is_that_of_paired_differences_at_the_chosen_rate_without_settings_that_diverged():
-    effects = {BASE: 0.0, "W8 channel": 0.0, "A8 token": 0.0, "m2 8 tensor": None}
-    runs = made_runs(effects, seeds=(1, 2), rates=(0.01, 0.02), noise=0)
-    runs.loc[(runs["learning_rate"] == 0.02), "loss_text"] += runs["seed"]
-    rates = runs[["setting", "learning_rate"]].drop_duplicates().assign(chosen=lambda t: t["learning_rate"] == 0.01)
-    at_best = runs["learning_rate"] == 0.01
-    runs.loc[at_best & (runs["setting"] == "W8 channel") & (runs["seed"] == 1), "loss_text"] += 0.2
-    # Differences (.2, 0) have variance .02, (0, 0) have none.
-    assert pooled_spread(runs, rates, "loss_text") == pytest.approx(np.sqrt(0.01))
-    with pytest.raises(UserError, match="all settings diverged"):
-        pooled_spread(runs[runs["setting"].isin([BASE, "m2 8 tensor"])], rates, "loss_text")
+def test_what_is_detectable_comes_from_the_pilots_own_differences_at_the_chosen_rates():
+    effects = dict.fromkeys([BASE, *sorted(analysis.SETTINGS - {BASE})], 0.0)
+    pilot = made_runs(effects, seeds=(100, 101, 102), rates=(0.01, 0.02))
+    rates = analysis.choose_learning_rates(pilot, "loss_text")
+    rates["chosen"] = rates["learning_rate"] == 0.01
+    at_best = pilot["learning_rate"] == 0.01
+    pilot.loc[~at_best, "loss_text"] += 5 * pilot["seed"]
+    pilot.loc[at_best & (pilot["setting"] == "W8 channel"), "loss_text"] += [0.0, 1.0, 2.0]
+    margins = {"margin": 0.02, "sharpness_margin": 0.1, "zero_margin": 0.1, "outlier_scale": 16.0}
+    claims = analysis.declare(pilot, rates, made_tables(pilot), loss="loss_text", seeds=5, **margins)
+    detectable = {claim.id: claim.detectable for claim in claims}
+    expected = detectable_effect(1.0, 5, alpha=0.025 / len(claims))
+    assert detectable["W8"] == pytest.approx(expected, rel=0.02)
+    assert detectable["A8"] < 0.01 * expected
 
 
 def test_surfaces_come_from_one_run_of_each_part():

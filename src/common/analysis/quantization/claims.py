@@ -6,10 +6,11 @@ The order is: `declare`, from the pilot alone, before the reported runs; then `e
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from common.analysis.quantization.runs import BASELINE, differences, pooled_spread
-from common.analysis.quantization.tensors import of_runs, outlier_rises, spread_by_rate, zero_shares
+from common.analysis.quantization.runs import BASELINE, differences
+from common.analysis.quantization.tensors import of_runs, outlier_rises, zero_shares
 from common.evidence import Claim, detectable_effect
 
 W8A8, LOG = "W8 channel + A8 token", "m2 8 channel log-stochastic"
@@ -50,7 +51,6 @@ ON_SHARPNESS = (
     Comparison("W4_sharper", "lower bits end in sharper minima", "W4 tensor", GREATER),
     Comparison("W4_W8_sharper", "lower bits end in sharper minima", "W4 tensor", GREATER, "W8 channel"),
 )
-OTHERS = 3  # claims about single tensors and about outliers, below
 SETTINGS = {setting for one in ON_LOSS + ON_SHARPNESS for setting in (one.treated, one.control)}
 VERBS = {GREATER: "is worse than", SAFE: "is no worse than", EQUAL: "does as well as"}
 
@@ -69,16 +69,17 @@ def declare(
 ) -> list[Claim]:
     """The claims, each with the smallest effect that so many `seeds` would see four times in five.
 
-    That is by the spread of the pilot's paired differences at the chosen `rates`, at the level that Holm's correction
-    leaves to the first claim. `table(name)` is a table that the pilot's runs returned. Margins: nats per token,
-    logarithms of a ratio, and shares of a tensor's entries.
+    That is by the spread of the same differences between the pilot's seeds, at the chosen `rates` and at the level that
+    Holm's correction leaves to the first claim. `table(name)` is a table that the pilot's runs returned. Margins: nats
+    per token, logarithms of a ratio, and shares of a tensor's entries.
     """
-    level = 0.025 / (len(ON_LOSS) + len(ON_SHARPNESS) + OTHERS)
-    spreads = {metric: pooled_spread(pilot, rates, metric) for metric in (loss, "log_sharpness")}
-    inside = inside_models(pilot, table, outlier_scale)
-    spreads |= {name: spread_by_rate(values) for name, values in inside.items()}
-    # A difference of two differences has twice the variance.
-    spreads["outliers_trained"] = spreads[loss] * 2**0.5
+    at_best = pilot.merge(rates.loc[rates["chosen"], ["setting", "learning_rate"]])
+    found = paired(at_best, loss) | inside_models(at_best, table, outlier_scale)
+    # No pilot trains with outliers: a difference of two differences has twice the variance of one.
+    found["outliers_trained"] = differences(at_best, "A4 token", BASELINE, loss) * 2**0.5
+    level = 0.025 / len(found)
+    # Two settings that diverged alike have no spread.
+    spreads = {name: max(float(np.std(values, ddof=1)), 1e-6) for name, values in found.items()}
     see = {name: detectable_effect(spread, seeds, alpha=level) for name, spread in spreads.items()}
     claims = [
         Claim(
@@ -88,7 +89,7 @@ def declare(
             ours=f"final validation loss minus that of {one.control}, paired by seed",
             test=one.test,
             margin=margin,
-            detectable=see[loss],
+            detectable=see[one.id],
             figure="final_differences",
         )
         for one in ON_LOSS
@@ -101,7 +102,7 @@ def declare(
             ours=f"logarithm of the m-sharpness over that of {one.control}, paired by seed",
             test=one.test,
             margin=sharpness_margin,
-            detectable=see["log_sharpness"],
+            detectable=see[one.id],
             figure="sharpness",
         )
         for one in ON_SHARPNESS
@@ -138,7 +139,6 @@ def declare(
             figure="gradient_errors",
         ),
     ]
-    assert len(claims) == len(ON_LOSS) + len(ON_SHARPNESS) + OTHERS
     return claims
 
 
@@ -148,17 +148,25 @@ def evidence(
     """What decides each claim, by its id: differences by seed. `hard` are the runs trained with outliers."""
     costs = [differences(some, "A4 token", BASELINE, loss) for some in (hard, runs)]
     return {
-        **{one.id: differences(runs, one.treated, one.control, loss) for one in ON_LOSS},
-        **{one.id: differences(runs, one.treated, one.control, "log_sharpness") for one in ON_SHARPNESS},
+        **paired(runs, loss),
         **inside_models(runs, table, outlier_scale),
         "outliers_trained": costs[0] - costs[1],
+    }
+
+
+def paired(runs: pd.DataFrame, loss: str) -> dict[str, np.ndarray]:
+    """What the claims about two settings rest on, by claim: differences by seed."""
+    return {
+        one.id: differences(runs, one.treated, one.control, metric)
+        for claims, metric in ((ON_LOSS, loss), (ON_SHARPNESS, "log_sharpness"))
+        for one in claims
     }
 
 
 def inside_models(
     runs: pd.DataFrame, table: Callable[[str], pd.DataFrame], outlier_scale: float
 ) -> dict[str, pd.Series]:
-    """What the claims about trained models rest on, by learning rate and seed of the runs in full precision."""
+    """What the claims about trained models rest on, by seed of the runs in full precision."""
     outliers, gradients, outputs = (
         of_runs(runs, table(name)) for name in ("outliers", "gradient_errors", "output_errors")
     )

@@ -107,18 +107,6 @@ def divergence_notes(runs: pd.DataFrame, groups: Mapping[str, str]) -> dict[str,
     return {group: "\n".join(lines) for group, lines in notes.items()}
 
 
-def pooled_spread(pilot: pd.DataFrame, rates: pd.DataFrame, metric: str) -> float:
-    """Standard deviation of the paired differences to the baseline, each setting at its chosen rate, pooled over all.
-
-    `rates`: see `choose_learning_rates`. Settings of which a run diverged are left out: they have no differences.
-    """
-    chosen = pilot.merge(rates.loc[rates["chosen"], ["setting", "learning_rate"]])
-    whole = [name for name in chosen["setting"].unique() if name != BASELINE and not diverged(chosen, name)[0]]
-    if not whole:
-        raise UserError(f"no run of the pilot is left to tell the spread of {metric}: all settings diverged")
-    return float(np.sqrt(np.mean([differences(chosen, name, BASELINE, metric).var(ddof=1) for name in whole])))
-
-
 def difference_table(runs: pd.DataFrame, texts: dict[str, str]) -> pd.DataFrame:
     """Mean difference to the baseline with its 95% interval, for every setting that never diverged and every text.
 

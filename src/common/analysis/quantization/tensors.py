@@ -10,8 +10,8 @@ from common.quantization import Recipe
 
 
 def of_runs(runs: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a table that `runs` returned, with rate and seed. Raises `UserError` where there are none."""
-    joined = table.merge(runs[["key", "learning_rate", "seed"]], on="key")
+    """The rows of a table that `runs` returned, with their seed. Raises `UserError` where there are none."""
+    joined = table.merge(runs[["key", "seed"]], on="key")
     if joined.empty:
         raise UserError("none of these runs was examined: only those in full precision are")
     return joined
@@ -56,22 +56,17 @@ def surface_table(runs: Mapping[str, pd.DataFrame], table: pd.DataFrame) -> pd.D
 
 
 def outlier_rises(table: pd.DataFrame, setting: str, scale: float) -> pd.Series:
-    """By learning rate and seed, the loss of `setting` with outliers of `scale` minus that without: nats per token."""
+    """By seed, the loss of `setting` with outliers of `scale` minus that without: nats per token."""
     own = table[table["setting"] == setting]
-    losses = own.pivot(index=["learning_rate", "seed"], columns="scale", values="loss")
+    losses = own.pivot(index="seed", columns="scale", values="loss")
     if missing := {1.0, scale} - set(losses.columns):
         raise UserError(f"outlier_scales lacks {missing}: a claim rests on the losses of {setting} there")
     return losses[scale] - losses[1.0]
 
 
 def zero_shares(table: pd.DataFrame, setting: str) -> pd.Series:
-    """By learning rate and seed, the share of entries that `setting` rounds to zero, mean over layers."""
+    """By seed, the share of entries that `setting` rounds to zero, mean over layers."""
     own = table[table["setting"] == setting]
     if own.empty:
         raise UserError(f"examination: recipes lacks {setting}, and a claim rests on it")
-    return own.groupby(["learning_rate", "seed"])["zero_share"].mean()
-
-
-def spread_by_rate(values: pd.Series) -> float:
-    """Standard deviation between seeds, pooled over learning rates; `values` by learning rate and seed."""
-    return float(np.sqrt(values.groupby(level="learning_rate").var(ddof=1).mean()))
+    return own.groupby("seed")["zero_share"].mean()
