@@ -217,3 +217,31 @@ def test_panels_of_outliers_name_bits_and_component_and_hold_perplexities():
     assert table["panel"].tolist() == ["8-bit activations", "4-bit weights"]
     assert table["mean"].tolist() == pytest.approx([np.exp([1, 2]).mean()] * 2)
     assert (table["low"].iloc[0], table["high"].iloc[0]) == pytest.approx((np.e, np.e**2))
+
+
+def test_settings_whose_sign_differs_on_another_text_are_named_with_their_interval():
+    row = {"seeds": 5}
+    table = pd.DataFrame(
+        [
+            row | {"setting": setting, "text": text, "low": low, "high": high, "estimate": (low + high) / 2}
+            for setting, first, second in (
+                ("worse on both", (0.1, 0.2), (0.1, 0.3)),
+                ("turned", (0.1, 0.2), (-0.3, -0.1)),
+                ("worse there only", (-0.1, 0.1), (0.1, 0.3)),
+                ("open there", (0.1, 0.2), (-0.1, 0.3)),
+            )
+            for text, (low, high) in (("a", first), ("b", second))
+        ]
+    )
+    expected = "turned -0.200 [-0.300, -0.100]; worse there only +0.200 [+0.100, +0.300]"
+    assert analysis.disagreements(table) == expected
+    assert analysis.disagreements(table[table["setting"] == "worse on both"]) == "none"
+
+
+def test_the_table_of_effects_says_how_many_runs_diverged():
+    runs = made_runs({BASE: 0.0, "m2 8 tensor": None}).assign(quantized_layers=3, error_second_moment=np.nan)
+    errors = [f"error_{name}" for name in ("weights", "activations", "gradients", "first_moment")]
+    table = analysis.effect_table(runs.assign(**dict.fromkeys(errors, 0.25)))
+    assert table["diverged"].tolist() == ["0 of 5", "5 of 5"]
+    assert table["weights"].tolist() == ["0.25"] * 2
+    assert table["second moment"].tolist() == ["–"] * 2

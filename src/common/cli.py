@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -53,6 +54,8 @@ def prepare(
 @contextmanager
 def _prepared(scale: str, study: str) -> Iterator[tuple[str, list[str]]]:
     """Make what studies rest on, where it changed or is missing; yield the scale, lent to params.yaml, and names."""
+    if (Path.cwd() / "params.yaml").exists() and Path.cwd().resolve() != ROOT.resolve():
+        raise UserError(f"this environment belongs to the checkout in {ROOT}; run `make setup` here for one of its own")
     with only_one(BUILD / "locks" / "figures", "compendium figures"):
         restore_scale()
         scale = scale or current_scale()

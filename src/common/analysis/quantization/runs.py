@@ -129,6 +129,18 @@ def difference_tables(parts: Mapping[str, pd.DataFrame], name: str, loss: str) -
     return pd.concat(tables, ignore_index=True).rename(columns={"text": name})
 
 
+def disagreements(table: pd.DataFrame) -> str:
+    """Settings that are surely worse or better than the baseline on another text and not so on the first, in words.
+
+    `table`: see `difference_table`; "none" where there is no such setting.
+    """
+    sides = table.assign(side=np.sign(table["low"]) * (np.sign(table["low"]) == np.sign(table["high"])))
+    first = sides[sides["text"] == sides["text"].iloc[0]].set_index("setting")["side"]
+    others = sides[(sides["side"] != 0) & (sides["side"] != sides["setting"].map(first))]
+    words = [f"{r.setting} {r.estimate:+.3f} [{r.low:+.3f}, {r.high:+.3f}]" for r in others.itertuples()]
+    return "; ".join(words) or "none"
+
+
 def curve_table(runs: pd.DataFrame, curves: pd.DataFrame, loss: str) -> pd.DataFrame:
     """Mean `loss` over seeds along training, with the lowest and highest seed: setting, tokens, low, high, mean.
 
@@ -173,12 +185,14 @@ def sharpness_table(runs: pd.DataFrame) -> pd.DataFrame:
 def effect_table(runs: pd.DataFrame) -> pd.DataFrame:
     """What each setting's quantisers did: learning rate, layers covered, and relative error by component, over seeds.
 
-    A run that diverged has no errors; "–" stands where a component is not quantised.
+    A run that diverged has no errors to measure, its numbers being what they are; "–" stands where a component is not
+    quantised.
     """
     errors = {f"error_{component}": component.replace("_", " ") for component in COMPONENTS}
     own = runs.groupby("setting", sort=False)[["learning_rate", "quantized_layers", *errors]].mean()
     shown = own.rename(columns={"learning_rate": "learning rate", "quantized_layers": "layers"} | errors)
-    return shown.map(lambda value: "–" if pd.isna(value) else f"{value:.3g}")
+    shown = shown.map(lambda value: "–" if pd.isna(value) else f"{value:.3g}")
+    return shown.assign(diverged=["{} of {}".format(*diverged(runs, name)) for name in shown.index])
 
 
 # Perplexities of the unquantised baseline in the authors' code (arXiv 2407.11722): GPT-2 small, OpenWebText.

@@ -17,8 +17,8 @@ from common.plots.quantization.layout import ROW, Rows, grid, plain_log
 from common.plots.quantization.settings import in_order, line_style, palette_of, wrapped
 
 FAINTEST = 0.01  # share of a surface's values that are drawn in the least colour; some are nearly 0
-# Largest magnitudes that b bits round to 0, in decades below the maximum, if one scale is that of the whole tensor.
 DODGE, TIGHT = 0.4, 0.22  # lines of text between two settings of a layer, the second where layers are many
+# Largest magnitudes that b bits round to 0, in decades below the maximum, if one scale is that of the whole tensor.
 HALF_A_LEVEL = {bits: -np.log10(2 * (2 ** (bits - 1) - 1)) for bits in (4, 8)}
 
 
