@@ -5,6 +5,7 @@ not is an effect already, and the notebook goes no further. Prints a JSON object
 """
 
 import copy
+import io
 import json
 import os
 import sys
@@ -17,6 +18,7 @@ import matplotlib as mpl
 mpl.use("agg")
 
 from matplotlib.figure import Figure
+from PIL import Image
 
 import common.sweep
 from common.files import digest
@@ -73,7 +75,10 @@ def main(study: str, scale: str) -> None:
     os.environ["COMPENDIUM_SCALE"] = scale
     os.environ["COMPENDIUM_FRESH"] = "1"
     common.sweep.Pool.done = no_new_runs
-    Figure.savefig = lambda figure, *args, **options: None  # the data beside a figure tell as much, and much sooner
+    pixel = io.BytesIO()
+    Image.new("1", (1, 1)).save(pixel, "png")
+    # No pictures: the data beside a figure tell as much, and much sooner.
+    Figure.savefig = lambda figure, buffer, **options: buffer.write(pixel.getvalue())
     notebook = read_notebook(ROOT / "notebooks" / f"{study}.ipynb")
     parameters = section(scale, study)
     BUILD.mkdir(exist_ok=True)

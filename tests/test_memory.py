@@ -223,7 +223,7 @@ def test_the_table_has_a_row_for_everything_and_is_the_same_twice():
     assert not table.duplicated(keys).any()
     assert len(table) == math.prod((3, 2, 7, 2))
     assert table.equals(memory_table(model, recipes, [1, 2], CONTEXT))
-    row = table.set_index(keys).loc[("A8 token", STRAIGHT, 2, "linear_inputs", "integer")]
+    row = table.set_index(keys).loc[("A8 token, straight-through", STRAIGHT, 2, "linear_inputs", "integer")]
     assert row["bytes"] == training_memory(model, recipes[2], 2, CONTEXT)["linear_inputs"]["integer"]
 
 
