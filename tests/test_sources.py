@@ -207,7 +207,7 @@ def test_a_source_distribution_is_never_built(monkeypatch, source, tmp_path):
 
 def test_an_index_out_of_reach_is_told_from_a_missing_version(monkeypatch, source, tmp_path):
     monkeypatch.delenv("PIP_NO_INDEX")
-    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/index")
     monkeypatch.setenv("PIP_RETRIES", "1")
     message = refusal(source, tmp_path / "cache")
     assert "no network" in message
@@ -234,7 +234,7 @@ def index(answer: dict[str, tuple[int, bytes]]):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://localhost:{server.server_port}/simple"
+        yield f"http://localhost:{server.server_port}/index"
     finally:
         server.shutdown()
         server.server_close()
@@ -244,7 +244,7 @@ def test_pips_own_reason_is_given_without_addresses(monkeypatch, source, tmp_pat
     page = f'<html><body><a href="/files/{WHEEL}">{WHEEL}</a></body></html>'.encode()
     monkeypatch.delenv("PIP_NO_INDEX")
     monkeypatch.setenv("NO_PROXY", "localhost")
-    with index({"/simple/tiny-source/": (200, page), f"/files/{WHEEL}": (403, b"no")}) as url:
+    with index({"/index/tiny-source/": (200, page), f"/files/{WHEEL}": (403, b"no")}) as url:
         monkeypatch.setenv("PIP_INDEX_URL", url)
         message = refusal(source, tmp_path / "cache")
     assert "403" in message
