@@ -10,7 +10,7 @@ from common.batches import evenly_spaced, shuffled_batches
 from common.models import new_language_model
 from common.quantization import Recipe, quantize
 from common.quantization.examination import Examination, examine, outlier_losses
-from common.scoring import mean_loss
+from common.scoring.loss import mean_loss
 from common.training import Plan, adamw, language_loss, train
 
 RECIPES = ["W4 tensor", "A8 tensor", "A4 tensor", "A4 token", "G4 tensor", "m2 8 tensor"]

@@ -66,6 +66,13 @@ def test_a_diverging_run_is_reported_without_a_loss(inputs, tmp_path):
     assert result["loss_held"] is None
 
 
+def test_of_a_diverged_run_the_quantiser_is_measured_after_its_first_step(inputs, tmp_path):
+    diverged = run(inputs, tmp_path / "a", M2, learning_rate=0.05)
+    # A run of one step, at a rate that gives its only step the same size.
+    one = run(inputs, tmp_path / "b", M2, learning_rate=0.05, steps=1, log_every=1)
+    assert diverged["error_second_moment"] == one["error_second_moment"] > 0
+
+
 @pytest.mark.parametrize("recipe", ["W5 tensor", "weights", "W8", "W8 channel + W4 tensor", ""])
 def test_a_recipe_that_makes_no_sense_is_refused(inputs, tmp_path, recipe):
     with pytest.raises(UserError):

@@ -75,6 +75,11 @@ def adamw(model: nn.Module) -> torch.optim.AdamW:
     return torch.optim.AdamW(model.parameters(), lr=1e-3)
 
 
+def quantized_once(optimizer: torch.optim.Optimizer, model: nn.Module) -> torch.optim.Optimizer:
+    quantize_moments(optimizer, model, EVERYTHING)
+    return optimizer
+
+
 def training_step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     model.train()
     optimizer.zero_grad()
@@ -272,12 +277,62 @@ def test_a_foreign_kind_of_linear_layer_leaves_the_model_untouched():
         (lambda model: torch.optim.SGD(model.parameters(), lr=0.1), "SGD keeps no Adam moments"),
         (lambda model: torch.optim.Adam(model.parameters(), amsgrad=True), "amsgrad"),
         (lambda model: adamw(gpt2()), r"does not hold .*c_attn"),
+        (lambda model: quantized_once(adamw(model), model), "AdamW quantises its moments already"),
     ],
 )
 def test_optimisers_whose_moments_cannot_be_quantised_are_refused(optimizer, expected):
     model = gpt2()
     with pytest.raises(UserError, match=expected):
         quantize_moments(optimizer(model), model, EVERYTHING)
+
+
+def test_an_optimiser_whose_state_is_not_adams_is_refused_when_that_shows():
+    model = gpt2()
+    optimizer = torch.optim.Adamax(model.parameters())
+    quantize_moments(optimizer, model, "m2 8 channel")
+    training_step(model, optimizer)
+    with pytest.raises(UserError, match="Adamax keeps no exp_avg_sq"):
+        training_step(model, optimizer)
+
+
+def test_a_recipe_without_moments_asks_nothing_of_the_optimiser():
+    model = gpt2()
+    quantize_moments(torch.optim.SGD(model.parameters(), lr=0.1), model, "full precision")
+    optimizer = quantized_once(adamw(model), model)
+    quantize_moments(optimizer, model, Recipe(weights=W8))
+
+
+def test_a_removed_hook_makes_room_for_another():
+    model = gpt2()
+    optimizer = adamw(model)
+    quantize_moments(optimizer, model, EVERYTHING).remove()
+    quantize_moments(optimizer, model, EVERYTHING)
+
+
+def test_negative_seeds_are_refused():
+    model = gpt2()
+    with pytest.raises(UserError, match="seed is -1, allowed: 0 or more"):
+        quantize_moments(adamw(model), model, EVERYTHING, seed=-1)
+
+
+def test_a_label_stands_for_its_recipe():
+    model, other = gpt2(), gpt2()
+    label = "W8 channel + A8 token + G8 token, straight-through"
+    assert quantize(model, label).recipe == quantize(other, Recipe.named(label)).recipe
+    assert torch.equal(model.eval()(**batch()).loss, other.eval()(**batch()).loss)
+    with pytest.raises(UserError, match=r"Recipe: weights: bits: .*\(got 9\)"):
+        quantize(gpt2(), "W9 channel")
+    with pytest.raises(UserError, match=r"a label is text .* not 8"):
+        Recipe.named(8)
+
+
+def test_a_frozen_weight_under_a_gradient_quantiser_is_told():
+    model = gpt2()
+    report = quantize(model, "G8 token")
+    model.lm_head.weight.requires_grad = False
+    effect = measure_effect(model, lambda model: model(**batch()).loss)
+    with pytest.raises(RuntimeError, match=r"lm_head did not run \(a frozen weight has no gradient\)"):
+        assert_took_effect(effect, report)
 
 
 # --- moments

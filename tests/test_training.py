@@ -12,7 +12,7 @@ from transformers import get_cosine_with_min_lr_schedule_with_warmup
 from common.batches import evenly_spaced, shuffled_batches
 from common.errors import UserError
 from common.models import new_language_model, parameter_count
-from common.scoring import mean_loss
+from common.scoring.loss import mean_loss
 from common.training import NonFiniteLoss, Plan, adamw, language_loss, train
 
 

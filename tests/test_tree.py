@@ -14,7 +14,7 @@ from common.provenance import SOURCE, imports
 # Each floor imports only from floors below it, and from its own.
 FLOORS = (
     {"environment", "errors", "project"},
-    {"files", "parameters", "processes", "provenance", "scales"},
+    {"files", "parameters", "processes", "provenance", "rows", "scales"},
     {"sources", "notebooks"},
     {"corpus", "tables", "tokenizer", "models", "batches"},
     {"training", "scoring"},

@@ -14,36 +14,45 @@ from common.errors import UserError
 from common.quantization.fake import RANGE_FLOOR, fake_quantize, log_quantize
 from common.quantization.model import linear_layers
 from common.quantization.probe import note
-from common.quantization.recipe import MomentQuantizer, Recipe
+from common.quantization.recipe import MomentQuantizer, Recipe, as_recipe
 
 _STATE = {"first_moment": "exp_avg", "second_moment": "exp_avg_sq"}
 
 
-def quantize_moments(optimizer: Optimizer, model: nn.Module, recipe: Recipe, *, seed: int = 0) -> RemovableHandle:
+def quantize_moments(optimizer: Optimizer, model: nn.Module, recipe: Recipe | str, *, seed: int = 0) -> RemovableHandle:
     """Fake-quantise the stored moments of the linear layers' weights at the start of each optimiser step.
 
     Embeddings, norms and biases keep theirs; a weight tied to an embedding is a linear layer's and is quantised.
-    Without moments in `recipe` the hook does nothing. An optimiser wrapped by accelerate is unwrapped.
+    `recipe` may be given by its label; without moments in it the hook does nothing, whatever the optimiser. One wrapped
+    by accelerate is unwrapped.
     `seed` feeds stochastic rounding, drawn anew from (seed, step), so a resumed run repeats what an
     uninterrupted one does. Returns the hook's handle.
     Source: Chitsaz et al., arXiv 2407.11722; the log codes are explained at `fake.log_quantize`.
 
-    Raises `UserError` if the optimiser keeps no Adam moments, runs in the amsgrad variant (whose steps use a
-    maximum that would not be quantised), or lacks a trainable linear weight of `model`.
+    Raises `UserError` if `seed` is negative, the optimiser keeps no Adam moments, runs in the amsgrad variant (whose
+    steps use a maximum that would not be quantised), lacks a trainable linear weight of `model`, or quantises its
+    moments already; and at the second step if its state turns out to be other than Adam's.
     """
-    optimizer = unwrapped(optimizer)
-    layers = layers_with_moments(optimizer, model)
+    recipe, optimizer = as_recipe(recipe), unwrapped(optimizer)
+    if seed < 0:
+        raise UserError(f"seed is {seed}, allowed: 0 or more")
+    quantized = {component: key for component, key in _STATE.items() if getattr(recipe, component) is not None}
+    layers = layers_with_moments(optimizer, model) if quantized else {}
+    if quantized and any(hasattr(hook, "quantized") for hook in optimizer._optimizer_step_pre_hooks.values()):
+        raise UserError(f"{type(optimizer).__name__} quantises its moments already: remove that hook by its handle")
 
     def hook(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         for index, (name, layer) in enumerate(layers.items()):
             state = optimizer.state.get(layer.weight)
-            for component, key in _STATE.items():
-                quantizer = getattr(recipe, component)
-                if state and quantizer is not None:
-                    used = quantized_moment(component, quantizer, state, layer, (seed, index))
-                    note(component, name, state[key], used)
-                    state[key].copy_(used)
+            for component, key in quantized.items() if state else ():
+                if key not in state:
+                    raise UserError(f"{type(optimizer).__name__} keeps no {key}: use Adam or AdamW")
+                used = quantized_moment(component, getattr(recipe, component), state, layer, (seed, index))
+                note(component, name, state[key], used)
+                state[key].copy_(used)
 
+    if quantized:
+        hook.quantized = recipe
     return optimizer.register_step_pre_hook(hook)
 
 

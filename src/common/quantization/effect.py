@@ -60,7 +60,8 @@ def assert_took_effect(effect: Mapping[tuple[str, str], float], report: Quantiza
             error = effect.get((component, layer.name))
             where = f"{component} quantiser ({quantizer}) of layer {layer.name or 'the model itself'}"
             if error is None:
-                raise RuntimeError(f"{where} did not run")
+                why = " (a frozen weight has no gradient)" if component == "gradients" else ""
+                raise RuntimeError(f"{where} did not run{why}")
             if not math.isfinite(error):
                 raise RuntimeError(f"{where} met zeros only, NaN or infinity: relative error {error}")
             if error == 0:

@@ -16,7 +16,7 @@ from common.quantization.layers import activation_surface, gradient_errors, magn
 from common.quantization.model import linear_layers, quantize
 from common.quantization.outliers import inject_outliers
 from common.quantization.recipe import Recipe
-from common.scoring import mean_loss
+from common.scoring.loss import mean_loss
 
 EXAMINED = ("weights", "activations", "gradients", "second_moment")
 

@@ -49,8 +49,8 @@ def gradient_errors(model: nn.Module, loss: Loss, settings: Sequence[Recipe]) ->
     """How far quantised output gradients turn and stretch the weight gradients: Q(G)^T·X against G^T·X.
 
     `loss(model)` is the scalar loss of one batch; each of `settings` quantises gradients and nothing else. One row a
-    layer and setting: layer, setting, zero_share (of the entries of Q(G) that are 0, those that were 0 in G included),
-    cosine (0 where all of Q(G)^T·X is 0) and l2 = ||a-b|| / ||a||, b being the quantised one.
+    layer and setting: layer, setting, zero_share (of the non-zero entries of G that Q makes 0), cosine (0 where all of
+    Q(G)^T·X is 0) and l2 = ||a-b|| / ||a||, b being the quantised one.
     The weight gradients are those of a run quantised so, for its backward pass hands the exact G down to the layer
     below. Source: Chitsaz et al., arXiv 2407.11722. Raises as the module says, and `UserError` on other settings.
     """
@@ -70,7 +70,9 @@ def gradient_errors(model: nn.Module, loss: Loss, settings: Sequence[Recipe]) ->
         for recipe in settings:
             used = trace.quantized("gradients", recipe)
             errors = _errors(exact, weight_gradient(used, trace), f"weight gradient of layer {name}")
-            rows.append({"layer": name, "setting": recipe.label, "zero_share": _zero_share(used), **errors})
+            rows.append(
+                {"layer": name, "setting": recipe.label, "zero_share": _zero_share(trace.gradients, used), **errors}
+            )
     return pd.DataFrame(rows)
 
 
@@ -79,9 +81,9 @@ def output_errors(model: nn.Module, loss: Loss, settings: Sequence[Recipe]) -> p
 
     X is the layer's input in the full-precision model, so errors of earlier layers do not add up. `loss(model)` is the
     scalar loss of one batch; each of `settings` quantises weights, activations or both, and nothing else. One row a
-    layer and setting: layer, setting, zero_share (of the entries of Q(X) that are 0 where activations are quantised,
-    else of Q(W); those that were 0 before are included), cosine (0 where all of the quantised output is 0) and
-    l2 = ||a-b|| / ||a||, b being the quantised one.
+    layer and setting: layer, setting, zero_share (of the non-zero entries of X that Q makes 0 where activations are
+    quantised, else of W), cosine (0 where all of the quantised output is 0) and l2 = ||a-b|| / ||a||, b being the
+    quantised one.
     Source: Chitsaz et al., arXiv 2407.11722. Raises as the module says, and `UserError` on other settings.
     """
     check_settings(model, settings, ("weights", "activations"))
@@ -96,7 +98,10 @@ def output_errors(model: nn.Module, loss: Loss, settings: Sequence[Recipe]) -> p
         for recipe in settings:
             activations, weights = trace.quantized("activations", recipe), trace.quantized("weights", recipe)
             errors = _errors(exact, output(activations, weights, trace), f"output of layer {name}")
-            zeros = _zero_share(weights if recipe.activations is None else activations)
+            if recipe.activations is None:
+                zeros = _zero_share(trace.weights, weights)
+            else:
+                zeros = _zero_share(trace.activations, activations)
             rows.append({"layer": name, "setting": recipe.label, "zero_share": zeros, **errors})
     return pd.DataFrame(rows)
 
@@ -227,5 +232,5 @@ def _errors(exact: Tensor, used: Tensor, what: str) -> dict[str, float]:
     return errors
 
 
-def _zero_share(x: Tensor) -> float:
-    return (x == 0).double().mean().item()
+def _zero_share(exact: Tensor, used: Tensor) -> float:
+    return (used[exact != 0] == 0).double().mean().item()

@@ -8,7 +8,7 @@ from transformers.pytorch_utils import Conv1D
 
 from common.errors import UserError
 from common.quantization.linear import LayerSettings, QuantizedConv1D, QuantizedLinear
-from common.quantization.recipe import Recipe
+from common.quantization.recipe import Recipe, as_recipe
 
 
 @dataclass(frozen=True)
@@ -40,20 +40,22 @@ def linear_layers(model: nn.Module) -> dict[str, nn.Linear | Conv1D]:
     return {name: layer for name, layer in model.named_modules() if isinstance(layer, (nn.Linear, Conv1D))}
 
 
-def quantize(model: nn.Module, recipe: Recipe) -> QuantizationReport:
-    """Make every Linear and Conv1D of `model`, lm_head included, compute by `recipe`, in place.
+def quantize(model: nn.Module, recipe: Recipe | str) -> QuantizationReport:
+    """Make every Linear and Conv1D of `model`, lm_head included, compute by `recipe`, or by its label, in place.
 
     Parameters stay the very same objects under the same names: state_dict, save_pretrained, tied embeddings and
     optimisers made before or after are unaffected. An empty recipe takes the same code path in full precision, and
     its model can be given another recipe later.
     Embeddings, norms and products inside attention are never quantised, nor are weights that belong to no linear
-    layer, such as the stacked experts of a mixture; `weight_share` of the report shows what that leaves.
+    layer, such as the stacked experts of a mixture; `weight_share` of the report shows what that leaves. Of a peft
+    model the adapters' matrices are linear layers as well.
     The recipe's moments need `quantize_moments` as well.
     Source: Chitsaz et al., arXiv 2407.11722.
 
     Raises `UserError`, with the model untouched, if it has no linear layer, is quantised already, has a kind of
     linear layer whose computation is its own, or group sizes don't divide a layer's width.
     """
+    recipe = as_recipe(recipe)
     layers = linear_layers(model)
     if not layers:
         raise UserError(f"{type(model).__name__} has no linear layer to quantise (Linear or Conv1D)")

@@ -1,10 +1,12 @@
 """One quantised pre-training run: the function that the study's sweeps call."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from torch.optim import Optimizer
 from transformers import AutoTokenizer, PreTrainedModel
 
 from common.batches import evenly_spaced, shuffled_batches
@@ -13,10 +15,10 @@ from common.models import Family, new_language_model
 from common.quantization.adam import quantize_moments
 from common.quantization.effect import assert_took_effect, measure_effect
 from common.quantization.examination import Examination, examine
-from common.quantization.model import quantize
+from common.quantization.model import QuantizationReport, quantize
 from common.quantization.outliers import inject_outliers
 from common.quantization.recipe import COMPONENTS, Recipe
-from common.scoring import mean_loss
+from common.scoring.loss import mean_loss
 from common.training import Plan, adamw, language_loss, train
 
 
@@ -76,16 +78,14 @@ def pretrain(
     range of a model that knows nothing (1.5 × `uniform_loss`, the logarithm of the vocabulary) has diverged and has no
     final loss.
     `error_COMPONENT` is the mean relative error that the component's quantiser made on the first batch after the last
-    step: the proof that it took effect, without which the run fails.
+    step: the proof that it took effect, without which the run fails. A run that diverged has nothing finite left; its
+    errors are those after its first step, which is done again.
     With an `examination` the run tells its `sharpness`, and one in full precision the tables of `examine` besides.
     """
     setting, size, pace = Recipe.named(recipe), Shape.model_validate(shape), Schedule.model_validate(schedule)
     looks = None if examination is None else Examination.model_validate(examination)
-    model = new_model(shape, tokenizer, seed)
+    model, optimizer, report = _quantized(shape, tokenizer, pace, setting, seed)
     vocab_size = model.config.vocab_size
-    report = quantize(model, setting)
-    optimizer = adamw(model, weight_decay=pace.weight_decay)
-    quantize_moments(optimizer, model, setting, seed=seed)
     held_out = {
         name.removeprefix("validation_"): evenly_spaced(path, size.context, pace.validation_windows)
         for name, path in streams.items()
@@ -112,8 +112,10 @@ def pretrain(
         {name: value.to(model.device) for name, value in batch(step).items()}
         for step in range(looks.sharpness_batches if looks else 1)
     ]
-    effect = measure_effect(model, lambda model: language_loss(model, seen[0]), optimizer)
-    moved = assert_took_effect(effect, report) if ended else {}
+    if not ended:
+        model, optimizer, report = _quantized(shape, tokenizer, pace, setting, seed)
+        train(model, language_loss, batch, replace(plan, steps=1, log_every=1), optimizer=optimizer)
+    moved = assert_took_effect(measure_effect(model, lambda model: language_loss(model, seen[0]), optimizer), report)
     rise, tables = None, {}
     if looks and ended:
         rise = sharpness(model, language_loss, seen, looks.sharpness_radius)
@@ -133,6 +135,17 @@ def pretrain(
         "curve": curve,
         **{name: table.to_dict("list") for name, table in tables.items()},
     }
+
+
+def _quantized(
+    shape: dict, tokenizer: Path, pace: Schedule, setting: Recipe, seed: int
+) -> tuple[PreTrainedModel, Optimizer, QuantizationReport]:
+    """A new model and its optimiser under a recipe, and what was quantised."""
+    model = new_model(shape, tokenizer, seed)
+    report = quantize(model, setting)
+    optimizer = adamw(model, weight_decay=pace.weight_decay)
+    quantize_moments(optimizer, model, setting, seed=seed)
+    return model, optimizer, report
 
 
 def new_model(shape: dict, tokenizer: Path, seed: int) -> PreTrainedModel:

@@ -165,7 +165,14 @@ class Recipe(_Settings):
             raise ValueError(str(error)) from None
 
 
+def as_recipe(recipe: Recipe | str) -> Recipe:
+    """A recipe as it is, or the one that a label names."""
+    return recipe if isinstance(recipe, Recipe) else Recipe.named(recipe)
+
+
 def _settings_of(label: str) -> dict[str, Any]:
+    if not isinstance(label, str):
+        raise UserError(f"Recipe: a label is text such as 'W8 channel + A8 token', not {label!r}")
     parts, *ways = label.split(", ")
     settings: dict[str, Any] = {}
     for part in [] if parts == FULL_PRECISION else parts.split(" + "):

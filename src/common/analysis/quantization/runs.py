@@ -185,7 +185,7 @@ def sharpness_table(runs: pd.DataFrame) -> pd.DataFrame:
 def effect_table(runs: pd.DataFrame) -> pd.DataFrame:
     """What each setting's quantisers did: learning rate, layers covered, and relative error by component, over seeds.
 
-    A run that diverged has no errors to measure, its numbers being what they are; "–" stands where a component is not
+    Errors are those after a run's last step or, where it diverged, after its first; "–" stands where a component is not
     quantised.
     """
     errors = {f"error_{component}": component.replace("_", " ") for component in COMPONENTS}

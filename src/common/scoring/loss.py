@@ -1,4 +1,4 @@
-"""Log-likelihoods of text under a language model."""
+"""Loss of a language model on windows of text."""
 
 import torch
 
