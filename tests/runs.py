@@ -43,3 +43,10 @@ def faulty(x: int, log: str, fault: str, at: int) -> dict:
 def count_text(x: int, log: str, text: Path) -> dict:
     _note(log, f"{x}")
     return {"length": len(text.read_text()) * x}
+
+
+def keeper(x: int, log: str, keep: Path, files: int = 1) -> dict:
+    _note(log, f"{x}")
+    for number in range(files):
+        (keep / f"{number}.txt").write_text(f"{x}")
+    return {"square": x * x}

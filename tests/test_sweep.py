@@ -17,7 +17,17 @@ from joblib.externals.loky.process_executor import BrokenProcessPool
 import runs
 from common.errors import UserError
 from common.sweep import SweepError, grid, sweep
-from common.sweep.records import Cache, Record, committed_records, decode, encode, from_csv, to_csv
+from common.sweep.records import (
+    Cache,
+    Record,
+    committed_records,
+    content_of,
+    decode,
+    encode,
+    from_csv,
+    publish,
+    to_csv,
+)
 from common.sweep.workers import Job, Pool
 
 TESTS = Path(__file__).parent
@@ -257,3 +267,41 @@ def test_committed_rows_are_read_from_the_last_commit_and_not_from_the_work_tree
     (folder / "runs.csv").unlink()
     expected = Record("k1", "", {}, {"sweep": "s", "x": 1, "loss": 0.1}, {"curve": {"step": [1, 2]}}, {"seconds": 2.5})
     assert committed_records("results", tmp_path) == {"k1": expected}
+
+
+def test_files_that_a_run_keeps_stay_with_its_record(tmp_path, log):
+    done = do(runs.keeper, cells(log), tmp_path)
+    assert [(folder / "0.txt").read_text() for folder in done.kept] == [str(cell["x"]) for cell in cells(log)]
+    assert do(runs.keeper, cells(log), tmp_path).computed == 0
+
+
+@pytest.mark.parametrize("damage", ["altered", "gone"])
+def test_a_run_whose_kept_files_are_damaged_is_done_again(tmp_path, log, damage, capsys):
+    file = do(runs.keeper, cells(log), tmp_path).kept[1] / "0.txt"
+    file.write_text("torn") if damage == "altered" else file.unlink()
+    again = do(runs.keeper, cells(log), tmp_path)
+    assert again.computed == 1
+    assert (again.kept[1] / "0.txt").read_text() == str(cells(log)[1]["x"])
+    assert "damaged or gone" in capsys.readouterr().err
+
+
+def test_a_run_that_keeps_nothing_in_the_folder_it_took_has_failed(tmp_path, log):
+    with pytest.raises(SweepError, match="the run kept no file"):
+        do(runs.keeper, cells(log, files=0), tmp_path)
+
+
+def test_rows_kept_in_git_do_not_stand_for_runs_that_keep_files(tmp_path, log):
+    first = do(runs.keeper, cells(log), tmp_path / "a")
+    known = {record.key: record for record in first.records}
+    assert do(runs.keeper, cells(log), tmp_path / "b", committed=known).computed == len(known)
+
+
+def test_a_published_folder_counts_by_the_run_it_is_of_and_an_altered_one_is_refused(tmp_path, log):
+    done = do(runs.keeper, cells(log), tmp_path)
+    for number, place in enumerate(("a", "b", "c")):
+        publish(done.records[number // 2], done.kept[number // 2], tmp_path / place)
+    a, b, c = (content_of({"model": tmp_path / place})["model"] for place in ("a", "b", "c"))
+    assert a == b == f"run {done.records[0].key}" != c
+    (tmp_path / "a" / "0.txt").write_text("another")
+    with pytest.raises(UserError, match="is not what its run left there"):
+        content_of({"model": tmp_path / "a"})

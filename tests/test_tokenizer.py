@@ -144,3 +144,22 @@ def test_a_tokenizer_without_an_end_is_refused(folder, tmp_path):
     endless.save_pretrained(tmp_path / "endless")
     with pytest.raises(UserError, match="no end-of-text token"):
         encode_documents(TEXTS, tmp_path / "endless")
+
+
+def test_a_chat_template_gives_an_answer_the_tokens_that_it_has_in_a_sentence(tmp_path):
+    train_tokenizer(["the capital of France is Paris"] * 9, 270, tmp_path / "t", chat=True)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "t")
+    turns = [{"role": "user", "content": "the capital of France"}, {"role": "assistant", "content": "Paris"}]
+    shown = tokenizer.apply_chat_template(turns, tokenize=False)
+    assert shown == "<|user|> the capital of France<|assistant|> Paris<|endoftext|>"
+    assert tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True) == shown[:-21]
+    answer = tokenizer(" Paris", add_special_tokens=False)["input_ids"]
+    assert tokenizer(shown, add_special_tokens=False)["input_ids"][-1 - len(answer) : -1] == answer
+    assert tokenizer.convert_tokens_to_ids(["<|user|>", "<|assistant|>"]) == [1, 2]
+
+
+def test_without_chat_there_is_no_template_and_no_token_of_turns(tmp_path):
+    train_tokenizer(["the capital of France is Paris"] * 9, 270, tmp_path / "t")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "t")
+    assert tokenizer.chat_template is None
+    assert "<|user|>" not in tokenizer.get_vocab()

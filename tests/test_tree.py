@@ -16,7 +16,7 @@ FLOORS = (
     {"environment", "errors", "project"},
     {"files", "parameters", "processes", "provenance", "rows", "scales"},
     {"sources", "notebooks"},
-    {"corpus", "tables", "tokenizer", "models", "batches"},
+    {"corpus", "tables", "tokenizer", "models", "batches", "documents"},
     {"training", "scoring"},
     {"landscape"},
     {"sweep"},

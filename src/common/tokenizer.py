@@ -16,31 +16,45 @@ from common.errors import UserError
 from common.files import atomic_folder
 
 END = "<|endoftext|>"
+USER, ASSISTANT = "<|user|>", "<|assistant|>"
+# A turn begins with a space, as a word in a text does, so that an answer has the same tokens in either.
+CHAT_TEMPLATE = (
+    "{%- for message in messages %}"
+    "{{- '<|' + message['role'] + '|> ' + message['content'] | trim }}"
+    "{%- if message['role'] == 'assistant' %}{{- eos_token }}{% endif %}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|assistant|>' }}{% endif %}"
+)
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int, out: Path) -> None:
+def train_tokenizer(texts: Iterable[str], vocab_size: int, out: Path, *, chat: bool = False) -> None:
     """Train a byte-level BPE of exactly `vocab_size` tokens and save it as a Hugging Face folder.
 
     `AutoTokenizer.from_pretrained(out)` opens it; `<|endoftext|>` is its begin, end and padding token, with
-    id 0. Every text is encoded without loss, and the same texts give the same bytes of files.
+    id 0. With `chat` it has tokens that open a user's and an assistant's turn, and a chat template made of them.
+    Every text is encoded without loss, and the same texts give the same bytes of files.
 
-    Raises `UserError` when `vocab_size` is too small for the 256 bytes and `<|endoftext|>`, or too large for
+    Raises `UserError` when `vocab_size` is too small for the 256 bytes and the special tokens, or too large for
     what the texts can fill.
     """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    smallest = len(alphabet) + 1
+    special = [END, USER, ASSISTANT] if chat else [END]
+    smallest = len(alphabet) + len(special)
     if vocab_size < smallest:
-        raise UserError(f"vocab_size is {vocab_size}: at least {smallest} (every byte and {END}) are needed")
+        needed = ", ".join(["every byte", *special])
+        raise UserError(f"vocab_size is {vocab_size}: at least {smallest} ({needed}) are needed")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=[END], initial_alphabet=alphabet, show_progress=False
+        vocab_size=vocab_size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)
     if (size := tokenizer.get_vocab_size()) < vocab_size:
         raise UserError(f"vocab_size is {vocab_size}, but the texts fill only {size}: give more text or less size")
     wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=END, eos_token=END, pad_token=END)
+    if chat:
+        wrapped.chat_template = CHAT_TEMPLATE
     with atomic_folder(out) as folder:
         wrapped.save_pretrained(folder)
 

@@ -10,6 +10,7 @@ import statistics
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from inspect import signature
 from itertools import product
 from pathlib import Path
 
@@ -27,10 +28,11 @@ class SweepError(RuntimeError):
 
 @dataclass(frozen=True)
 class Sweep:
-    """Finished runs in the order of the grid, and how many of them had to be computed."""
+    """Finished runs in the order of the grid, how many had to be computed, and the folders of what they kept."""
 
     records: list[Record]
     computed: int
+    kept: list[Path]  # of runs that take `keep`
 
 
 def grid(**axes: Iterable[object]) -> list[dict[str, object]]:
@@ -59,7 +61,8 @@ def sweep(
 
     `run(**cell, **inputs)` is called in a worker process here or, with `cluster`, on the Dask cluster whose scheduler
     has that address and which sees the same files. A run is there when the cache has its record, or `committed`, the
-    rows kept in git, by key; without `trust_committed` these only tell how long runs take.
+    rows kept in git, by key; without `trust_committed`, and for runs that keep files, these only tell how long runs
+    take.
     Raises `UserError` for an empty grid, a cell that is there twice or a missing input, before anything runs, and
     `SweepError` at the end where cells failed.
     """
@@ -71,7 +74,8 @@ def sweep(
         raise UserError(f"sweep {name}: the grid holds a cell twice")
     store = Cache(cache)
     committed = committed or {}
-    known = committed if trust_committed else {}
+    keeps = "keep" in signature(run).parameters
+    known = committed if trust_committed and not keeps else {}
     found = {job.key: _known(job, known) or store.read(job.key, _say) for job in jobs}
     todo = [job for job in jobs if found[job.key] is None]
     pool = Pool(run, dict(inputs), store, min(workers or cores(), max(1, len(todo))), cluster)
@@ -94,7 +98,7 @@ def sweep(
         reasons = {failure.job.key: f"{failure.reason} (traceback: {failure.log})" for failure in failures}
         lines = [f"{_varied(job, jobs)}: {reasons.get(job.key, 'its record is gone')}" for job in missing]
         raise SweepError(f"sweep {name}: {len(missing)} of {len(jobs)} runs failed; " + "; ".join(lines))
-    return Sweep([found[job.key] for job in jobs], len(todo))
+    return Sweep([found[job.key] for job in jobs], len(todo), [store.files(job.key) for job in jobs] if keeps else [])
 
 
 def _known(job: Job, known: Mapping[str, Record]) -> Record | None:

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import math
+import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -12,7 +13,7 @@ from inspect import getsourcefile
 from pathlib import Path
 
 from common.errors import UserError
-from common.files import digest, write_atomic
+from common.files import atomic_folder, digest, write_atomic
 from common.provenance import import_closure, source_digest, versions
 
 Value = str | int | float | bool | None
@@ -21,7 +22,10 @@ Table = dict[str, list[Value]]  # columns of one length
 
 @dataclass(frozen=True)
 class Record:
-    """One finished run: `metrics` are single values, `tables` longer series such as a loss curve."""
+    """One finished run: `metrics` are single values, `tables` longer series such as a loss curve.
+
+    `kept` is the digest of the folder of files that the run keeps beside its record, None where it keeps none.
+    """
 
     key: str
     run: str
@@ -29,6 +33,7 @@ class Record:
     metrics: dict[str, Value]
     tables: dict[str, Table] = field(default_factory=dict)
     timing: dict[str, Value] = field(default_factory=dict)
+    kept: str | None = None
 
 
 def code_of(run: Callable) -> str:
@@ -42,11 +47,35 @@ def code_of(run: Callable) -> str:
 
 
 def content_of(inputs: Mapping[str, Path]) -> dict[str, str]:
-    """Digest of the content of each input file or folder; where it lies does not matter."""
+    """Digest of the content of each input file or folder; where it lies does not matter.
+
+    A folder that a run kept and `publish` copied counts by the key of that run: trained weights differ in their last
+    bits from one kind of processor to another, and a run must have the same key on all of them.
+    """
     missing = [str(path) for path in inputs.values() if not path.exists()]
     if missing:
         raise UserError(f"missing input {', '.join(missing)}: run `dvc repro` first")
-    return {name: digest(path) for name, path in inputs.items()}
+    return {name: _content(path) for name, path in inputs.items()}
+
+
+def _content(path: Path) -> str:
+    if not _origin(path).is_file():
+        return digest(path)
+    noted = json.loads(_origin(path).read_text())
+    if digest(path) != noted["files"]:
+        raise UserError(f"{path} is not what its run left there: remove it and run `dvc repro`")
+    return f"run {noted['key']}"
+
+
+def publish(record: Record, files: Path, place: Path) -> None:
+    """Copy the folder that a run kept to `place`, and note beside it, in `place`.json, which run it is of."""
+    with atomic_folder(place) as folder:
+        shutil.copytree(files, folder, dirs_exist_ok=True)
+    write_atomic(_origin(place), json.dumps({"key": record.key, "files": digest(place), "cell": record.cell}, indent=1))
+
+
+def _origin(place: Path) -> Path:
+    return place.parent / f"{place.name}.json"
 
 
 def key_of(cell: Mapping[str, object], code: str, content: Mapping[str, str]) -> str:
@@ -71,13 +100,17 @@ def check(record: Record) -> None:
 
 
 class Cache:
-    """Finished runs in a folder, a file each; a torn or altered file counts as not there."""
+    """Finished runs in a folder, a file each, some with a folder of files; what is torn or altered is not there."""
 
     def __init__(self, folder: Path):
         self.folder = folder
 
     def path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.json"
+
+    def files(self, key: str) -> Path:
+        """Folder of the files that the run of `key` keeps."""
+        return self.path(key).with_suffix("")
 
     def write(self, record: Record) -> None:
         check(record)
@@ -94,6 +127,8 @@ class Cache:
             record = Record(**json.loads(body))
             if record.key != key:
                 raise ValueError("it belongs to another run")
+            if record.kept and (not self.files(key).is_dir() or digest(self.files(key)) != record.kept):
+                raise ValueError("the files kept with it are damaged or gone")
         except FileNotFoundError:
             return None
         except (ValueError, TypeError) as error:

@@ -16,7 +16,7 @@ from pathlib import Path
 import joblib
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
-from common.files import write_atomic
+from common.files import atomic_folder, digest, write_atomic
 from common.processes import exit_with
 from common.provenance import hardware
 from common.sweep.records import Cache, Record
@@ -43,7 +43,8 @@ class Failure:
 class Pool:
     """Where and how cells run: in joblib's processes here or, by the address of its scheduler, on a Dask cluster.
 
-    A run that takes `scratch` gets a folder of its own that survives a kill, for a checkpoint to go on from.
+    A run that takes `scratch` gets a folder of its own that survives a kill, for a checkpoint to go on from; one that
+    takes `keep`, an empty folder whose files stay with its record, for a trained model.
     """
 
     run: Callable[..., dict]
@@ -98,13 +99,22 @@ class Pool:
             exit_with(parent)
         begun = time.perf_counter()
         scratch = self.cache.folder / "scratch" / job.key
-        resumable = {"scratch": scratch} if "scratch" in signature(self.run).parameters else {}
+        taken = signature(self.run).parameters
+        resumable = {"scratch": scratch} if "scratch" in taken else {}
         try:
             write_atomic(self._started(job.key), json.dumps(job.cell, sort_keys=True))
             import torch  # after the mark: a worker that dies while it loads is known to have begun this cell
 
             torch.set_num_threads(1)
-            metrics = self.run(**job.cell, **self.inputs, **resumable)
+            kept = None
+            if "keep" in taken:
+                with atomic_folder(self.cache.files(job.key)) as folder:
+                    metrics = self.run(**job.cell, **self.inputs, **resumable, keep=folder)
+                    if not any(folder.iterdir()):
+                        raise ValueError("the run kept no file")
+                kept = digest(self.cache.files(job.key))
+            else:
+                metrics = self.run(**job.cell, **self.inputs, **resumable)
             tables = {name: value for name, value in metrics.items() if isinstance(value, dict)}
             timing = {
                 "seconds": round(time.perf_counter() - begun, 2),
@@ -112,8 +122,8 @@ class Pool:
                 "hardware": hardware(),
                 "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             }
-            kept = {name: value for name, value in metrics.items() if name not in tables}
-            self.cache.write(Record(job.key, self.run.__qualname__, job.cell, kept, tables, timing))
+            single = {name: value for name, value in metrics.items() if name not in tables}
+            self.cache.write(Record(job.key, self.run.__qualname__, job.cell, single, tables, timing, kept))
         except Exception as error:  # the rest of the sweep goes on; the stage fails at its end with the list
             with contextlib.suppress(Exception):  # a full disk must not hide the reason
                 self._log(job.key, traceback.format_exc())
