@@ -16,6 +16,7 @@ from common.quantization.recipe import COMPONENTS, GRANULARITIES
 
 FLOOR = 1e-5
 ALL_BITS = (2, 3, 4, 8)
+GROUP = 4  # values that share a scale in this file, where granularity is `group`
 
 
 def reference_levels(values: np.ndarray, bits: int, symmetric: bool, floor: float) -> np.ndarray:
@@ -49,7 +50,7 @@ def quantizer_of(granularity: str, bits: int = 8, symmetric: bool = True) -> Qua
         bits=bits,
         granularity=granularity,
         symmetric=symmetric,
-        group_size=4 if granularity == "group" else None,
+        group_size=GROUP if granularity == "group" else None,
     )
 
 
@@ -57,12 +58,21 @@ def random(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape)
 
 
-matrices = hnp.arrays(
-    np.float64,
-    hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=6),
-    elements=st.floats(-1e3, 1e3, allow_subnormal=False),
+def matrices_of(widths: st.SearchStrategy[int]) -> st.SearchStrategy[np.ndarray]:
+    shapes = st.tuples(st.integers(1, 6), widths)
+    return hnp.arrays(np.float64, shapes, elements=st.floats(-1e3, 1e3, allow_subnormal=False))
+
+
+matrices = matrices_of(st.integers(1, 6))
+grouped_matrices = matrices_of(st.sampled_from([2 * GROUP, 3 * GROUP]))
+cases = st.sampled_from(["tensor", "channel", "token", "group"]).flatmap(
+    lambda granularity: st.tuples(grouped_matrices if granularity == "group" else matrices, st.just(granularity))
 )
-granularities = st.sampled_from(["tensor", "channel", "token"])
+
+
+def parts_of(x: np.ndarray, granularity: str) -> np.ndarray:
+    """`x (rows, width)` as `(parts, values)`, where the values of a part share a scale; channels are rows."""
+    return x.reshape(-1, {"tensor": x.size, "group": GROUP}.get(granularity, x.shape[1]))
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
@@ -117,27 +127,32 @@ def test_a_value_that_is_not_finite_spoils_its_own_token_alone():
     assert result[[0, 2]].isfinite().all()
 
 
-@given(matrices, granularities, st.sampled_from(ALL_BITS), st.booleans())
-def test_no_value_moves_by_more_than_half_a_step(x, granularity, bits, symmetric):
+@given(cases, st.sampled_from(ALL_BITS), st.booleans())
+def test_no_value_moves_by_more_than_half_a_step(case, bits, symmetric):
+    x, granularity = case
     result = fake_quantize(torch.from_numpy(x), quantizer_of(granularity, bits, symmetric), floor=FLOOR).numpy()
-    axis = None if granularity == "tensor" else 1
-    extent = np.abs(x).max(axis, keepdims=True) if symmetric else np.ptp(x, axis=axis, keepdims=True) / 2
+    parts, moved = (parts_of(values, granularity) for values in (x, np.abs(result - x)))
+    extent = np.abs(parts).max(1, keepdims=True) if symmetric else np.ptp(parts, axis=1, keepdims=True) / 2
     step = np.maximum(extent, FLOOR if symmetric else FLOOR / 2) / (2 ** (bits - 1) - 1)
-    assert (np.abs(result - x) <= step / 2 + 1e-9 * np.abs(x).max() + 1e-12).all()
+    assert (moved <= step / 2 + 1e-9 * np.abs(parts).max(1, keepdims=True) + 1e-12).all()
 
 
-@given(matrices, granularities, st.sampled_from(ALL_BITS))
-def test_symmetric_quantisation_is_idempotent_and_odd(x, granularity, bits):
+@given(cases, st.sampled_from(ALL_BITS))
+def test_symmetric_quantisation_is_idempotent_and_odd(case, bits):
+    x, granularity = case
     quantizer = quantizer_of(granularity, bits)
     once = fake_quantize(torch.from_numpy(x), quantizer, floor=FLOOR)
     np.testing.assert_allclose(fake_quantize(once, quantizer, floor=FLOOR), once, rtol=1e-12, atol=1e-15)
     assert torch.equal(fake_quantize(torch.from_numpy(-x), quantizer, floor=FLOOR), -once)
 
 
-@given(matrices, granularities, st.sampled_from(ALL_BITS), st.booleans())
-def test_zero_stays_zero(x, granularity, bits, symmetric):
-    x[0, 0] = 0
-    assert fake_quantize(torch.from_numpy(x), quantizer_of(granularity, bits, symmetric), floor=FLOOR)[0, 0] == 0
+@given(cases, st.integers(0, 100), st.sampled_from(ALL_BITS), st.booleans())
+def test_zero_stays_zero(case, index, bits, symmetric):
+    x, granularity = case
+    place = index % x.size
+    x.flat[place] = 0
+    result = fake_quantize(torch.from_numpy(x), quantizer_of(granularity, bits, symmetric), floor=FLOOR)
+    assert result.flatten()[place] == 0
 
 
 @given(matrices, st.sampled_from(ALL_BITS), st.booleans())
@@ -167,6 +182,18 @@ def test_a_channel_does_not_see_other_channels(x, index, factor):
     assert torch.equal(results[0][:, column], results[1][:, column])
 
 
+@given(grouped_matrices, st.integers(0, 100), st.floats(1e-3, 1e3), st.booleans())
+def test_a_group_does_not_see_other_groups_of_its_row_or_of_others(x, index, factor, symmetric):
+    changed = x * factor
+    group = index % (x.size // GROUP)
+    parts_of(changed, "group")[group] = parts_of(x, "group")[group]
+    results = [
+        fake_quantize(torch.from_numpy(each), quantizer_of("group", 4, symmetric), floor=FLOOR).view(-1, GROUP)
+        for each in (x, changed)
+    ]
+    assert torch.equal(results[0][group], results[1][group])
+
+
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_more_bits_and_finer_sharing_make_smaller_errors(symmetric):
     x = random(64, 64) * np.exp(random(64, 1, seed=1))
@@ -175,9 +202,10 @@ def test_more_bits_and_finer_sharing_make_smaller_errors(symmetric):
         result = fake_quantize(torch.from_numpy(x), quantizer_of(granularity, bits, symmetric), floor=FLOOR)
         return np.linalg.norm(result.numpy() - x)
 
-    by_bits = [error("token", bits) for bits in ALL_BITS]
-    assert by_bits == sorted(by_bits, reverse=True)
-    assert by_bits[-1] < by_bits[-2] / 10  # 127 levels against 7
+    for granularity in ("token", "group"):
+        by_bits = [error(granularity, bits) for bits in ALL_BITS]
+        assert by_bits == sorted(by_bits, reverse=True)
+        assert by_bits[-1] < by_bits[-2] / 10  # 127 levels against 7
     assert error("group", 4) < error("token", 4) < error("tensor", 4)
 
 
@@ -190,7 +218,7 @@ def second_moments(*shape: int) -> np.ndarray:
 
 def log_quantizer(bits: int = 8, granularity: str = "tensor", code: str = "log") -> MomentQuantizer:
     return MomentQuantizer(
-        bits=bits, granularity=granularity, group_size=4 if granularity == "group" else None, code=code
+        bits=bits, granularity=granularity, group_size=GROUP if granularity == "group" else None, code=code
     )
 
 
@@ -210,13 +238,17 @@ def test_log_levels_are_powers_of_two_below_the_maximum(bits, granularity):
     np.testing.assert_allclose(result.numpy(), expected, rtol=1e-12)
 
 
-@given(hnp.arrays(np.float32, (3, 5), elements=st.floats(0, 10, width=32, allow_subnormal=False)), st.booleans())
-def test_log_codes_keep_zeros_and_nothing_else_becomes_zero(x, stochastic):
+@given(
+    hnp.arrays(np.float32, (3, 2 * GROUP), elements=st.floats(0, 10, width=32, allow_subnormal=False)),
+    st.sampled_from(GRANULARITIES["second_moment"]),
+    st.booleans(),
+)
+def test_log_codes_keep_the_largest_of_each_scale_and_zeros_and_nothing_else_becomes_zero(x, granularity, stochastic):
     x[x < 1e-20] = 0
     code = "log-stochastic" if stochastic else "log"
-    result = log_quantize(torch.from_numpy(x), log_quantizer(code=code)).numpy()
+    result = log_quantize(torch.from_numpy(x), log_quantizer(granularity=granularity, code=code)).numpy()
     assert ((result == 0) == (x == 0)).all()
-    assert result.max() == x.max()
+    assert (parts_of(result, granularity).max(1) == parts_of(x, granularity).max(1)).all()
 
 
 def test_log_code_in_8_bits_has_small_relative_errors_over_nine_decades():

@@ -152,7 +152,7 @@ def test_a_chat_template_gives_an_answer_the_tokens_that_it_has_in_a_sentence(tm
     turns = [{"role": "user", "content": "the capital of France"}, {"role": "assistant", "content": "Paris"}]
     shown = tokenizer.apply_chat_template(turns, tokenize=False)
     assert shown == "<|user|> the capital of France<|assistant|> Paris<|endoftext|>"
-    assert tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True) == shown[:-21]
+    assert tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True) == shown[:-19]
     answer = tokenizer(" Paris", add_special_tokens=False)["input_ids"]
     assert tokenizer(shown, add_special_tokens=False)["input_ids"][-1 - len(answer) : -1] == answer
     assert tokenizer.convert_tokens_to_ids(["<|user|>", "<|assistant|>"]) == [1, 2]

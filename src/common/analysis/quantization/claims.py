@@ -16,6 +16,7 @@ from common.evidence import Claim, detectable_effect
 W8A8, LOG = "W8 channel + A8 token", "m2 8 channel log-stochastic"
 GREATER, SAFE, EQUAL = "greater", "non_inferior", "equivalent"
 HARDER = "gradients are harder to quantise than activations"
+SHARPER = "lower bits end in sharper minima"
 
 
 class Comparison(NamedTuple):
@@ -49,11 +50,13 @@ ON_LOSS = (
     Comparison("m2_remedy", None, "m2 8 channel", GREATER, LOG, figure="loss_curves"),
 )
 ON_SHARPNESS = (
-    Comparison("W4_sharper", "lower bits end in sharper minima", "W4 tensor", GREATER),
-    Comparison("W4_W8_sharper", "lower bits end in sharper minima", "W4 tensor", GREATER, "W8 channel"),
+    Comparison("W4_sharper", SHARPER, "W4 tensor", GREATER, figure="sharpness"),
+    Comparison("W4_W8_sharper", SHARPER, "W4 tensor", GREATER, "W8 channel", figure="sharpness"),
 )
 SETTINGS = {setting for one in ON_LOSS + ON_SHARPNESS for setting in (one.treated, one.control)}
-VERBS = {GREATER: "is worse than", SAFE: "is no worse than", EQUAL: "does as well as"}
+# What a comparison states, by its test.
+OF_LOSS = {GREATER: "is worse than", SAFE: "is no worse than", EQUAL: "does as well as"}
+OF_SHARPNESS = {GREATER: "ends in a sharper minimum than"}
 
 
 def declare(
@@ -86,27 +89,18 @@ def declare(
         Claim(
             id=one.id,
             paper=one.paper,
-            statement=f"{one.treated} {VERBS[one.test]} {one.control}",
-            ours=f"final validation loss minus that of {one.control}, paired by seed",
+            statement=f"{one.treated} {verbs[one.test]} {one.control}",
+            ours=f"{measured} that of {one.control}, paired by seed",
             test=one.test,
-            margin=margin,
+            margin=allowed,
             detectable=see[one.id],
             figure=one.figure,
         )
-        for one in ON_LOSS
-    ]
-    claims += [
-        Claim(
-            id=one.id,
-            paper=one.paper,
-            statement=f"{one.treated} ends in a sharper minimum than {one.control}",
-            ours=f"logarithm of the m-sharpness over that of {one.control}, paired by seed",
-            test=one.test,
-            margin=sharpness_margin,
-            detectable=see[one.id],
-            figure="sharpness",
+        for comparisons, verbs, measured, allowed in (
+            (ON_LOSS, OF_LOSS, "final validation loss minus", margin),
+            (ON_SHARPNESS, OF_SHARPNESS, "logarithm of the m-sharpness over", sharpness_margin),
         )
-        for one in ON_SHARPNESS
+        for one in comparisons
     ]
     claims += [
         Claim(
@@ -132,8 +126,9 @@ def declare(
         Claim(
             id="sparse",
             paper="gradients are hard because they are sparse",
-            statement="G4 tensor leaves a larger share of zeros than A4 tensor",
-            ours="share of zeros among the outputs' rounded gradients minus that among activations, mean over layers",
+            statement="G4 tensor rounds a larger share of entries to zero than A4 tensor",
+            ours="share of non-zero entries that rounding makes zero, among the outputs' gradients minus among "
+            "activations, mean over layers",
             test=GREATER,
             margin=zero_margin,
             detectable=see["sparse"],
