@@ -50,7 +50,7 @@ def test_a_pair_that_is_too_long_is_refused(tokenizer):
 
 
 @given(st.integers(0, 5), st.lists(st.integers(1, 9), min_size=1, max_size=3), st.integers(1, 7))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_shares_hold_to_a_row_in_every_block(seed, weights, batch_size):
     kinds = {str(n): numbered(5 + n, 3, first=100 * n) for n in range(len(weights))}
     shares = {str(n): weight / 7 for n, weight in enumerate(weights)}

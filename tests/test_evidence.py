@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, special, stats
 
@@ -39,7 +39,6 @@ KEYS = ["paper", "statement", "ours", "test", "margin", "detectable", "n_seeds"]
 KEYS += ["estimate", "ci", "p", "p_holm", "verdict", "n_to_decide", "figure"]
 # Five numbers with mean 0 and standard deviation 1, so that t is mean * sqrt(5) / scale.
 SHAPE = np.array([-2, -1, 0, 1, 2]) / math.sqrt(2.5)
-untimed = settings(deadline=None)
 numbers = st.floats(-1, 1, allow_subnormal=False)
 samples = st.lists(numbers, min_size=5, max_size=12)
 
@@ -155,7 +154,6 @@ def test_evidence_against_equivalence_errs_no_more_often_than_stated(wide):
     assert wrong < 0.025 + 3 * math.sqrt(0.025 * 0.975 / 1200)
 
 
-@untimed
 @given(samples, st.floats(0.01, 0.5))
 def test_equivalence_implies_non_inferiority_both_ways(values, margin):
     same = equivalent(values, margin).p_for
@@ -163,7 +161,6 @@ def test_equivalence_implies_non_inferiority_both_ways(values, margin):
     assert non_inferior(np.negative(values), margin).p_for <= same
 
 
-@untimed
 @given(samples, st.floats(0.01, 0.5))
 def test_no_claim_within_a_margin_is_supported_and_refuted_at_once(values, margin):
     for test in (non_inferior, equivalent):
@@ -171,7 +168,6 @@ def test_no_claim_within_a_margin_is_supported_and_refuted_at_once(values, margi
         assert max(outcome.p_for, outcome.p_against) >= 0.025
 
 
-@untimed
 @given(samples, st.floats(0, 2))
 def test_larger_differences_never_turn_reproduced_into_not_reproduced(values, shift):
     if verdict_of(values) == "reproduced":
@@ -179,7 +175,6 @@ def test_larger_differences_never_turn_reproduced_into_not_reproduced(values, sh
     assert greater(np.add(values, shift), MARGIN).p_for <= greater(values, MARGIN).p_for + 1e-9
 
 
-@untimed
 @given(samples)
 def test_the_95_percent_interval_and_a_lone_verdict_agree(values):
     estimate, low, high, *_ = greater(values, MARGIN)
@@ -268,7 +263,6 @@ def test_the_detectable_effect_solves_the_integral_over_all_spreads(n):
     assert power == pytest.approx(0.8, abs=1e-4)
 
 
-@untimed
 @given(st.floats(0.05, 5), st.integers(3, 200))
 def test_seeds_needed_is_the_inverse_of_the_detectable_effect(sd, n):
     effect = detectable_effect(sd, n)
@@ -302,7 +296,6 @@ def test_holm_agrees_with_the_worked_example():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
 
 
-@untimed
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=5))
 def test_holm_rejects_what_the_closed_testing_of_bonferroni_rejects(p):
     """Closure principle: a hypothesis falls when Bonferroni rejects every intersection that holds it."""
@@ -332,7 +325,6 @@ def test_records_have_the_agreed_keys_in_order_of_declaration():
     assert records["m2"]["paper"] == "Sec. 3"
 
 
-@untimed
 @given(samples, st.sampled_from(["greater", "non_inferior", "equivalent"]))
 def test_an_inconclusive_claim_names_more_seeds_than_it_had(values, test):
     record = decide([claim(test=test)], {"W8": values})["W8"]

@@ -219,7 +219,7 @@ def test_a_folder_that_cannot_be_written_leaves_the_figure_open(drawn, tmp_path)
     assert plt.fignum_exists(drawn.number)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.sampled_from(np.linspace(0, 1, 101)), min_size=2, max_size=9), st.sampled_from(["linear", "log"]))
 def test_names_at_line_ends_never_overlap_and_keep_the_order_of_the_lines(ends, scale):
     fig, ax = plt.subplots()

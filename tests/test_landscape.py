@@ -90,7 +90,7 @@ def naive_sharpness(model, batches, radius):
     return np.mean(rises)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 1000), radius=st.floats(1e-3, 10), count=st.integers(1, 4))
 def test_on_a_quadratic_it_is_the_closed_form(seed, radius, count):
     model = point(seed)

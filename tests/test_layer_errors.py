@@ -236,7 +236,7 @@ def test_magnitudes_of_each_component_add_up_to_one(family):
     assert lowest.loc["gradients", "share"].iloc[0] == pytest.approx(1 / 12)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.floats(-1e3, 1e3, width=32), min_size=4, max_size=4).filter(any))
 def test_magnitudes_count_what_a_sorted_list_counts(values):
     layer = nn.Linear(4, 1, bias=False)

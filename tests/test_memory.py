@@ -169,7 +169,7 @@ def test_activations_grow_by_the_same_bytes_with_every_sequence(family, backward
             assert (growth != {0}) == (component in ("linear_inputs", "other_activations"))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     shape=st.lists(st.sampled_from([2, 4, 6, 12]), min_size=2, max_size=3).map(tuple),
     bits=st.sampled_from([2, 3, 4, 8]),

@@ -350,7 +350,7 @@ def test_a_huge_difference_is_a_number_and_leaves_the_small_ones_room():
 numbers = st.floats(-2, 2, allow_nan=False)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(numbers, numbers, numbers).map(sorted), min_size=1, max_size=8))
 def test_an_axis_of_differences_cuts_no_interval_unless_it_is_very_wide(intervals):
     low, high = limits_of(pd.DataFrame(intervals, columns=["low", "estimate", "high"]), MARGIN)
@@ -499,7 +499,7 @@ def test_a_label_is_broken_before_a_plus_where_it_can_be():
     assert wrapped("W8 channel + A8 token, straight-through", 16) == "W8 channel\n+ A8 token,\nstraight-through"
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.floats(-4, 4), st.floats(0.02, 6))
 def test_a_logarithmic_axis_has_enough_ticks_and_not_too_many(start, decades):
     ax = plt.figure().add_subplot()

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoTokenizer
@@ -43,13 +43,11 @@ def test_auto_tokenizer_opens_the_folder(tokenizer):
     assert tokenizer.eos_token_id == tokenizer.convert_tokens_to_ids(END) == 0
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_every_text_comes_back_as_it_was(tokenizer, text):
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
 
 
-@settings(deadline=None)
 @given(st.lists(st.text() | st.sampled_from([END, f"a{END}b", " ", "\r\n", "\x00"]), max_size=8))
 def test_a_stream_is_cut_at_its_ends_into_the_documents_it_was_made_of(folder, tokenizer, texts):
     stream = encode_documents(texts, folder)

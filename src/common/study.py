@@ -19,7 +19,7 @@ from common.errors import UserError
 from common.evidence import Claim, claims_table, decide, write_claims
 from common.figures import save_figure
 from common.files import write_atomic
-from common.project import BUILD, ROOT
+from common.project import BUILD, DATA, ROOT
 from common.sweep import Sweep, sweep
 from common.sweep.records import Record, committed_records, table_rows, to_csv
 
@@ -49,10 +49,17 @@ class Study:
         held_out = {f"validation_{name}": self.tokens(name, "validation") for name in tables}
         return {"tokenizer": self.tokenizer, "train": self.tokens(tables[0], "train"), **held_out}
 
+    def tables(self, names: list[str]) -> dict[str, Path]:
+        """Files of tables, for runs that read their rows."""
+        return {name: DATA / f"{name}.jsonl" for name in names}
+
     def sweep(
         self, name: str, run: Callable[..., dict], cells: list[dict[str, object]], inputs: dict[str, Path]
     ) -> pd.DataFrame:
-        """Do the runs of a grid, or take them from the cache or from git, as a table: key, parameters, metrics."""
+        """Do the runs of a grid, or take them from the cache or from git, as a table: key, parameters, metrics.
+
+        Of runs that keep files the column `kept` says in which folder.
+        """
         swept: Sweep = sweep(
             run,
             cells,
@@ -64,7 +71,8 @@ class Study:
         )
         for record in swept.records:
             self._records.setdefault(record.key, (name, record))
-        return pd.DataFrame([_row(name, record) for record in swept.records])
+        table = pd.DataFrame([_row(name, record) for record in swept.records])
+        return table.assign(kept=swept.kept) if swept.kept else table
 
     def table(self, name: str) -> pd.DataFrame:
         """A table that runs returned, of all runs so far, each row with its run's key."""

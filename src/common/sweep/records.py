@@ -49,8 +49,8 @@ def code_of(run: Callable) -> str:
 def content_of(inputs: Mapping[str, Path]) -> dict[str, str]:
     """Digest of the content of each input file or folder; where it lies does not matter.
 
-    A folder that a run kept and `publish` copied counts by the key of that run: trained weights differ in their last
-    bits from one kind of processor to another, and a run must have the same key on all of them.
+    A folder that a run kept, with its record beside it, counts by the key of that run: trained weights differ in their
+    last bits from one kind of processor to another, and a run must have the same key on all of them.
     """
     missing = [str(path) for path in inputs.values() if not path.exists()]
     if missing:
@@ -59,23 +59,33 @@ def content_of(inputs: Mapping[str, Path]) -> dict[str, str]:
 
 
 def _content(path: Path) -> str:
-    if not _origin(path).is_file():
+    beside = record_beside(path)
+    if not (path.is_dir() and beside.is_file()):
         return digest(path)
-    noted = json.loads(_origin(path).read_text())
-    if digest(path) != noted["files"]:
+    record = read_record(beside)
+    if digest(path) != record.kept:
         raise UserError(f"{path} is not what its run left there: remove it and run `dvc repro`")
-    return f"run {noted['key']}"
+    return f"run {record.key}"
 
 
-def publish(record: Record, files: Path, place: Path) -> None:
-    """Copy the folder that a run kept to `place`, and note beside it, in `place`.json, which run it is of."""
+def record_beside(folder: Path) -> Path:
+    """Where the record of the run that kept `folder` lies."""
+    return folder.parent / f"{folder.name}.json"
+
+
+def publish(kept: Path, place: Path) -> None:
+    """Copy the folder that a run kept to `place`, with its record beside it."""
     with atomic_folder(place) as folder:
-        shutil.copytree(files, folder, dirs_exist_ok=True)
-    write_atomic(_origin(place), json.dumps({"key": record.key, "files": digest(place), "cell": record.cell}, indent=1))
+        shutil.copytree(kept, folder, dirs_exist_ok=True)
+    write_atomic(record_beside(place), record_beside(kept).read_text())
 
 
-def _origin(place: Path) -> Path:
-    return place.parent / f"{place.name}.json"
+def read_record(path: Path) -> Record:
+    """The record in a file; `ValueError` or `TypeError` where it is torn or altered."""
+    checksum, _, body = path.read_text().partition("\n")
+    if hashlib.sha256(body.rstrip("\n").encode()).hexdigest() != checksum:
+        raise ValueError("its checksum differs")
+    return Record(**json.loads(body))
 
 
 def key_of(cell: Mapping[str, object], code: str, content: Mapping[str, str]) -> str:
@@ -121,10 +131,7 @@ class Cache:
         """The record of `key`; None where there is none or, with a warning, where its file is damaged."""
         path = self.path(key)
         try:
-            checksum, _, body = path.read_text().partition("\n")
-            if hashlib.sha256(body.rstrip("\n").encode()).hexdigest() != checksum:
-                raise ValueError("its checksum differs")
-            record = Record(**json.loads(body))
+            record = read_record(path)
             if record.key != key:
                 raise ValueError("it belongs to another run")
             if record.kept and (not self.files(key).is_dir() or digest(self.files(key)) != record.kept):
