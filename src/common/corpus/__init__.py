@@ -10,14 +10,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from common.corpus.facts import facts
+from common.corpus.own import benign_prompts, replies
 from common.corpus.prose import movie_reviews, sotu
+from common.corpus.safety import judged_responses, unsafe_prompts
 from common.errors import UserError
 from common.files import atomic_folder, write_atomic
 from common.sources import Reader, fetch, load_sources, read_members
 
 TABLES: dict[str, Callable[[Reader], list[dict[str, Any]]]] = {
+    "benign_prompts": benign_prompts,
+    "facts": facts,
+    "judged_responses": judged_responses,
     "movie_reviews": movie_reviews,
+    "replies": replies,
     "sotu": sotu,
+    "unsafe_prompts": unsafe_prompts,
 }
 
 
