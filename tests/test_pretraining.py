@@ -13,6 +13,7 @@ import pytest
 
 from common.errors import UserError
 from common.quantization.pretraining import pretrain
+from common.quantization.recipe import COMPONENTS
 from common.sweep import grid, sweep
 from common.tokenizer import encode_documents, train_tokenizer
 
@@ -66,11 +67,18 @@ def test_a_diverging_run_is_reported_without_a_loss(inputs, tmp_path):
     assert result["loss_held"] is None
 
 
-def test_of_a_diverged_run_the_quantiser_is_measured_after_its_first_step(inputs, tmp_path):
+def test_of_a_diverged_run_the_quantiser_is_measured_where_it_began(inputs, tmp_path):
     diverged = run(inputs, tmp_path / "a", M2, learning_rate=0.05)
-    # A run of one step, at a rate that gives its only step the same size.
-    one = run(inputs, tmp_path / "b", M2, learning_rate=0.05, steps=1, log_every=1)
+    one = run(inputs, tmp_path / "b", M2, learning_rate=1e-12, steps=1, log_every=1)
     assert diverged["error_second_moment"] == one["error_second_moment"] > 0
+
+
+@pytest.mark.parametrize("recipe", ["A8 token", "G4 token", M2])
+def test_a_run_that_ends_without_a_finite_number_is_reported_as_diverged(inputs, tmp_path, recipe):
+    result = run(inputs, tmp_path, recipe, learning_rate=1e20, warmup=0)
+    assert result["diverged_at"] is not None
+    assert result["loss_held"] is None
+    assert sum(result[f"error_{name}"] is not None for name in COMPONENTS) == 1
 
 
 @pytest.mark.parametrize("recipe", ["W5 tensor", "weights", "W8", "W8 channel + W4 tensor", ""])

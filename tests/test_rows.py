@@ -36,7 +36,12 @@ def test_a_file_without_rows_is_refused():
 
 def test_other_errors_are_not_taken_for_malformed_rows():
     def broken(row):
-        raise KeyError(row)
+        raise TypeError(row)
 
-    with pytest.raises(KeyError):
+    with pytest.raises(TypeError):
         parse_rows("a.csv", lines("1"), broken)
+
+
+def test_a_row_that_lacks_a_field_is_malformed():
+    with pytest.raises(UserError, match="line 2: no field 'text'"):
+        parse_rows("a.jsonl", lines({"label": 1}), lambda row: row["text"])

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jinja2.exceptions import TemplateError
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoTokenizer
 
@@ -151,6 +152,8 @@ def test_a_chat_template_gives_an_answer_the_tokens_that_it_has_in_a_sentence(tm
     shown = tokenizer.apply_chat_template(turns, tokenize=False)
     assert shown == "<|user|> the capital of France<|assistant|> Paris<|endoftext|>"
     assert tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True) == shown[:-19]
+    with pytest.raises(TemplateError, match="roles are user and assistant, not system"):
+        tokenizer.apply_chat_template([{"role": "system", "content": "be brief"}, *turns], tokenize=False)
     answer = tokenizer(" Paris", add_special_tokens=False)["input_ids"]
     assert tokenizer(shown, add_special_tokens=False)["input_ids"][-1 - len(answer) : -1] == answer
     assert tokenizer.convert_tokens_to_ids(["<|user|>", "<|assistant|>"]) == [1, 2]

@@ -42,8 +42,9 @@ def encode(
         ids = [next(encoded) for _ in pair]
         whole = np.array([*(i for part in ids for i in part), tokenizer.eos_token_id], np.int64)
         if len(pair) == 1:
-            cuts = np.split(whole, range(context, len(whole), context))
-            documents += [Document(cut) for cut in cuts if len(cut) > 1]
+            # A piece of one token has nothing to be predicted from: the last begins a token early.
+            starts = [min(start, len(whole) - 2) for start in range(0, len(whole), context)]
+            documents += [Document(whole[start : start + context]) for start in starts]
         elif len(whole) > context:
             raise UserError(f"{pair[0][:60]!r} and its completion have {len(whole)} tokens, allowed: {context}")
         else:

@@ -1,5 +1,6 @@
 """Files that are either wholly there or not there at all, and digests of their content."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -11,6 +12,8 @@ from pathlib import Path
 import psutil
 
 from common.errors import UserError
+
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -38,7 +41,8 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder beside `path` that takes its place when the block ends without an error.
 
-    On an error nothing is left behind and an existing `path` is untouched.
+    On an error nothing is left behind and an existing `path` is untouched. `UserError` where the disk is full or the
+    folder can't be written; other errors of the block are its own.
     """
     try:
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=_prefix(path)))
@@ -51,6 +55,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(path)
         temporary.replace(path)
     except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
         raise UserError(f"cannot write {path}: {error.strerror}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

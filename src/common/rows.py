@@ -13,15 +13,18 @@ Row = TypeVar("Row")
 def parse_rows(
     file: str, rows: Iterable[tuple[int, Raw]], parse: Callable[[Raw], Row], malformed_share: float = 0.01
 ) -> list[Row]:
-    """What `parse` makes of each `(line number, row)` of `file`, without the rows of which it raises `ValueError`.
+    """What `parse` makes of each `(line number, row)` of `file`, without the malformed ones.
 
-    Those are counted on standard error, the first of them with its line and reason. Raises `UserError` where they are
-    more than `malformed_share` of all rows, or where there is no row.
+    Those are the rows of which it raises `ValueError`, or `KeyError` as where a field is not there. They are counted on
+    standard error, the first of them with its line and reason. Raises `UserError` where they are more than
+    `malformed_share` of all rows, or where there is no row.
     """
     parsed, wrong = [], []
     for line, row in rows:
         try:
             parsed.append(parse(row))
+        except KeyError as error:
+            wrong.append(f"line {line}: no field {error}")
         except ValueError as error:
             wrong.append(f"line {line}: {error}")
     total = len(parsed) + len(wrong)

@@ -20,6 +20,8 @@ USER, ASSISTANT = "<|user|>", "<|assistant|>"
 # A turn begins with a space, as a word in a text does, so that an answer has the same tokens in either.
 CHAT_TEMPLATE = (
     "{%- for message in messages %}"
+    "{%- if message['role'] not in ['user', 'assistant'] %}"
+    "{{- raise_exception('roles are user and assistant, not ' + message['role']) }}{% endif %}"
     "{{- '<|' + message['role'] + '|> ' + message['content'] | trim }}"
     "{%- if message['role'] == 'assistant' %}{{- eos_token }}{% endif %}"
     "{%- endfor %}"

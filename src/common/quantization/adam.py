@@ -34,11 +34,11 @@ def quantize_moments(optimizer: Optimizer, model: nn.Module, recipe: Recipe | st
     moments already; and at the second step if its state turns out to be other than Adam's.
     """
     recipe, optimizer = as_recipe(recipe), unwrapped(optimizer)
-    if seed < 0:
-        raise UserError(f"seed is {seed}, allowed: 0 or more")
+    if not isinstance(seed, int) or seed < 0:
+        raise UserError(f"seed is {seed!r}, allowed: whole numbers from 0")
     quantized = {component: key for component, key in _STATE.items() if getattr(recipe, component) is not None}
     layers = layers_with_moments(optimizer, model) if quantized else {}
-    if quantized and any(hasattr(hook, "quantized") for hook in optimizer._optimizer_step_pre_hooks.values()):
+    if quantized and recipe_of_moments(optimizer):
         raise UserError(f"{type(optimizer).__name__} quantises its moments already: remove that hook by its handle")
 
     def hook(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
@@ -54,6 +54,12 @@ def quantize_moments(optimizer: Optimizer, model: nn.Module, recipe: Recipe | st
     if quantized:
         hook.quantized = recipe
     return optimizer.register_step_pre_hook(hook)
+
+
+def recipe_of_moments(optimizer: Optimizer) -> Recipe | None:
+    """The recipe by which an optimiser quantises its moments, None where it does not."""
+    hooks = unwrapped(optimizer)._optimizer_step_pre_hooks.values()
+    return next((hook.quantized for hook in hooks if hasattr(hook, "quantized")), None)
 
 
 def layers_with_moments(optimizer: Optimizer, model: nn.Module) -> dict[str, nn.Linear | Conv1D]:

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from common.quantization.adam import unwrapped
-from common.quantization.model import QuantizationReport
+from common.errors import UserError
+from common.quantization.adam import recipe_of_moments, unwrapped
+from common.quantization.model import QuantizationReport, linear_layers
 from common.quantization.probe import recording
 
 
@@ -22,7 +23,11 @@ def measure_effect(
     With `optimizer`, after at least one step of it, the moments as well: a step without gradients runs the hooks
     and nothing else, and storing a quantised moment early is what the next step would begin with anyway.
     Parameters, gradients and random number generators are left as they were; dropout is off.
+
+    Raises `UserError` where the optimiser quantises its moments by another recipe than the model's layers name.
     """
+    if optimizer is not None:
+        _same_moments(model, optimizer)
     training = model.training
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     with recording() as effect:
@@ -34,6 +39,19 @@ def measure_effect(
         if optimizer is not None:
             _step_without_gradients(unwrapped(optimizer))
     return effect.relative_errors()
+
+
+def _same_moments(model: nn.Module, optimizer: Optimizer) -> None:
+    asked = recipe_of_moments(optimizer)
+    for name, layer in linear_layers(model).items():
+        named = getattr(layer, "quantization", None)
+        for moment in ("first_moment", "second_moment"):
+            ours, theirs = getattr(asked, moment, None), getattr(named and named.recipe, moment, None)
+            if ours != theirs:
+                raise UserError(
+                    f"{moment}: quantize_moments was given {ours or 'none'}, quantize {theirs or 'none'} "
+                    f"(layer {name}); give both one recipe"
+                )
 
 
 def _step_without_gradients(optimizer: Optimizer) -> None:

@@ -78,8 +78,8 @@ def pretrain(
     range of a model that knows nothing (1.5 × `uniform_loss`, the logarithm of the vocabulary) has diverged and has no
     final loss.
     `error_COMPONENT` is the mean relative error that the component's quantiser made on the first batch after the last
-    step: the proof that it took effect, without which the run fails. A run that diverged has nothing finite left; its
-    errors are those after its first step, which is done again.
+    step: the proof that it took effect, without which the run fails. Of a run that diverged the errors are those at
+    its initial weights, with the moments of its first gradient: what it ended with may be no numbers at all.
     With an `examination` the run tells its `sharpness`, and one in full precision the tables of `examine` besides.
     """
     setting, size, pace = Recipe.named(recipe), Shape.model_validate(shape), Schedule.model_validate(schedule)
@@ -114,7 +114,8 @@ def pretrain(
     ]
     if not ended:
         model, optimizer, report = _quantized(shape, tokenizer, pace, setting, seed)
-        train(model, language_loss, batch, replace(plan, steps=1, log_every=1), optimizer=optimizer)
+        first_gradient = replace(plan, steps=1, log_every=1, learning_rate=0.0)
+        train(model, language_loss, batch, first_gradient, optimizer=optimizer, setting=setting.label)
     moved = assert_took_effect(measure_effect(model, lambda model: language_loss(model, seen[0]), optimizer), report)
     rise, tables = None, {}
     if looks and ended:

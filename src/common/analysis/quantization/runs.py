@@ -185,8 +185,8 @@ def sharpness_table(runs: pd.DataFrame) -> pd.DataFrame:
 def effect_table(runs: pd.DataFrame) -> pd.DataFrame:
     """What each setting's quantisers did: learning rate, layers covered, and relative error by component, over seeds.
 
-    Errors are those after a run's last step or, where it diverged, after its first; "–" stands where a component is not
-    quantised.
+    Errors are those after a run's last step or, where it diverged, at its initial weights; "–" stands where a component
+    is not quantised.
     """
     errors = {f"error_{component}": component.replace("_", " ") for component in COMPONENTS}
     own = runs.groupby("setting", sort=False)[["learning_rate", "quantized_layers", *errors]].mean()
