@@ -35,6 +35,7 @@ GROUPS = {
 }
 MARGIN = 0.02
 DIFFERENCES = dict(zip(GROUPS, (0.004, 0.11, 0.9, 0.01, -0.005), strict=True))
+RATIOS = dict(zip(GROUPS, (1.0, 2.6, 370.0, 0.9, 1.1), strict=True))
 RATES = [0.0025, 0.005, 0.01]
 TOKENS = [25_600 * step for step in range(1, 11)]
 LAYERS = ["transformer.h.0.attn.c_attn", "transformer.h.1.attn.c_attn", "transformer.h.10.mlp.c_proj", "lm_head"]
@@ -58,7 +59,8 @@ def rates_table():
         for best in [n % 3]
     ]
     rows[-1]["loss"] = np.nan
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    return table.assign(loss=table["loss"].mask(table["setting"] == "m2 8 channel"))
 
 
 def curves_table(missing="m2 8 channel"):
@@ -140,7 +142,7 @@ FIGURES = {
     "perplexities": (perplexities_table, lambda table: plots.perplexities(table, GROUPS)),
     "final_differences": (
         lambda: estimates("text", ["speeches", "reviews"]),
-        lambda table: plots.final_differences(table, GROUPS, MARGIN),
+        lambda table: plots.final_differences(table, GROUPS, MARGIN, NOTES),
     ),
     "families": (
         lambda: estimates("family", ["GPT-2", "Llama"]).iloc[:-1],
@@ -151,7 +153,7 @@ FIGURES = {
         lambda table: plots.outlier_training(table, GROUPS, MARGIN),
     ),
     "sharpness": (
-        lambda: estimates("text", ["all"], lambda setting, _: np.exp(3 * DIFFERENCES[setting])),
+        lambda: estimates("text", ["all"], lambda setting, _: RATIOS[setting]),
         lambda table: plots.sharpness(table, GROUPS),
     ),
     "surfaces": (surfaces_table, plots.surfaces),
@@ -255,6 +257,20 @@ def test_a_ring_stands_on_every_chosen_rate_and_a_diverged_run_is_no_point():
         assert [tick.get_text() for tick in ax.get_xticklabels()] == ["2.5", "5", "10"]
 
 
+def test_a_setting_that_diverged_at_every_rate_is_a_note_above_the_lines_of_its_panel():
+    _, figure = make("learning_rates")
+    figure.draw_without_rendering()
+    said = {group: [t for t in ax.texts if "diverged" in t.get_text()] for group, ax in panels(figure).items()}
+    assert not said["weights"]
+    (note,) = said["together"]
+    assert note.get_text().replace("\n", " ") == "m2 8 channel: diverged at every rate"
+    ax = note.axes
+    highest = max(line.get_ydata().max() for line in ax.lines)
+    assert ax.transData.transform((RATES[0], highest))[1] < note.get_window_extent().y0
+    with pytest.raises(UserError, match="without a group: m2 8 channel"):
+        plots.learning_rates(rates_table(), {name: own for name, own in GROUPS.items() if name != "m2 8 channel"})
+
+
 def test_an_inset_enlarges_the_last_quarter_with_all_its_lines_in_sight():
     table, figure = make("loss_curves")
     for group, ax in panels(figure).items():
@@ -272,12 +288,15 @@ def test_an_inset_enlarges_the_last_quarter_with_all_its_lines_in_sight():
         assert max(below) < edge  # no line runs behind the inset
 
 
-def test_an_inset_is_not_squashed_by_a_line_that_ends_far_from_the_baseline():
+@pytest.mark.parametrize(("further", "inside"), [(0.2, True), (1.0, False)])
+def test_an_inset_holds_a_line_whole_unless_it_ends_so_far_from_the_baseline_that_it_would_squash_it(further, inside):
     table = curves_table()
-    table.loc[table["setting"] == "W4 tensor", ["low", "high", "mean"]] += 1.0
+    table.loc[table["setting"] == "W4 tensor", ["low", "high", "mean"]] += further
     figure = plots.loss_curves(table, GROUPS, "speeches", {})
     inset = panels(figure)["weights"].child_axes[0]
-    assert np.ptp(inset.get_ylim()) < 0.3
+    end = table[(table["setting"] == "W4 tensor") & (table["tokens"] >= TOKENS[6])]
+    assert (end["high"].max() < inset.get_ylim()[1]) == inside
+    assert np.ptp(inset.get_ylim()) < 0.3 + 0.2 * inside
 
 
 def test_a_setting_without_rows_has_no_line_but_a_note():
@@ -342,9 +361,45 @@ def test_a_huge_difference_is_a_number_and_leaves_the_small_ones_room():
         assert arrow.get_ydata() == row_of(ax, "m2 8 channel")
     turned = estimates("text", ["speeches"])
     turned = turned.assign(estimate=-turned["estimate"], low=-turned["high"], high=-turned["low"])
-    (ax,) = plots.final_differences(turned, GROUPS, MARGIN).axes
+    (ax,) = plots.final_differences(turned, GROUPS, MARGIN, {}).axes
     assert ax.get_xlim()[0] > -0.2
     assert [text.get_text() for text in ax.texts] == ["−0.90 [−0.92, −0.89]"]
+
+
+def test_ticks_of_differences_stand_apart():
+    table = estimates("family", ["GPT-2", "Llama"], lambda setting, _: DIFFERENCES[setting] * 1.5).iloc[:4]
+    figure = plots.families(table, GROUPS, MARGIN)
+    figure.draw_without_rendering()
+    for ax in figure.axes:
+        low, high = ax.get_xlim()
+        ticks = [tick.label1 for tick in ax.xaxis.get_major_ticks() if low <= tick.get_loc() <= high]
+        assert len(ticks) >= 3
+        for left, right in pairwise(tick.get_window_extent() for tick in ticks):
+            assert right.x0 - left.x1 > left.height / 2
+
+
+def test_final_differences_say_below_which_settings_have_no_row():
+    table = estimates("text", ["speeches"])
+    notes = {"weights": "W2 channel: 1 of 5 runs diverged\nW2 tensor: 5 of 5 runs diverged"} | NOTES
+    plain, noted = (plots.final_differences(table, GROUPS, MARGIN, said) for said in ({}, notes))
+    assert noted.get_supxlabel().splitlines() == [*notes["weights"].splitlines(), NOTES["together"]]
+    assert plain.get_supxlabel() == ""
+    assert noted.get_figheight() > plain.get_figheight()  # the notes take no room from the rows
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_huge_ratio_is_a_number_and_leaves_the_small_ones_room(turned):
+    table = estimates("text", ["all"], lambda setting, _: RATIOS[setting])
+    if turned:
+        table = table.assign(estimate=1 / table["estimate"], low=1 / table["high"], high=1 / table["low"])
+    (ax,) = plots.sharpness(table, GROUPS).axes
+    low, high = ax.get_xlim()
+    assert high / low < 5
+    others = table[table["setting"] != "m2 8 channel"]
+    assert low < others["low"].min() < others["high"].max() < high
+    assert [text.get_text() for text in ax.texts] == ["×0.0027 [0.0027, 0.0027]" if turned else "×370 [370, 370]"]
+    (arrow,) = (line for line in ax.lines if line.get_marker() == ("<" if turned else ">"))
+    assert arrow.get_ydata() == row_of(ax, "m2 8 channel")
 
 
 numbers = st.floats(-2, 2, allow_nan=False)
@@ -382,6 +437,9 @@ def test_runs_without_and_with_outliers_share_a_row():
     assert 1 not in with_outliers.get_facecolors()[:, :3].min(axis=1)
     assert without.get_offsets()[:, 0].tolist() == table.loc[table["outliers"] == "none", "estimate"].tolist()
     assert (with_outliers.get_offsets()[:, 1] > without.get_offsets()[:, 1]).all()
+    low, high = ax.get_xlim()
+    assert low < table["low"].min() < 0.9 < table["high"].max() < high  # however large, none is cut
+    assert not ax.texts
     with pytest.raises(UserError, match="room for two"):
         plots.outlier_training(estimates("outliers", ["none", "×8", "×64"]), GROUPS, MARGIN)
 

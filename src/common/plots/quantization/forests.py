@@ -1,12 +1,15 @@
 """How runs ended: one row for each setting, a dot and its interval."""
 
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Callable, Mapping
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import offset_copy
 
 from common.analysis.quantization import BASELINE
@@ -17,6 +20,7 @@ from common.plots.quantization.settings import Palette, in_order, palette_of, wr
 
 WIDE, NARROW = 34, 22  # characters of a row's label, on a page and in a column
 REACH = 10  # margins: larger differences are written as numbers, as they would squash all others
+FOLD = np.log(10) / REACH  # of a ratio what a margin is of a difference: tenfold or more are written as numbers
 FRAME = 0.75  # inches for titles, ticks and the axis label
 
 
@@ -38,13 +42,20 @@ def perplexities(table: pd.DataFrame, groups: Mapping[str, str]) -> Figure:
     return figure
 
 
-def final_differences(table: pd.DataFrame, groups: Mapping[str, str], margin: float) -> Figure:
+def final_differences(
+    table: pd.DataFrame, groups: Mapping[str, str], margin: float, notes: Mapping[str, str]
+) -> Figure:
     """Final loss minus the baseline's with its interval, a panel for each text; shaded: within the margin.
 
     `table`: setting, text, low, high, estimate. A difference far beyond the others, of ten margins or more, is an arrow
-    and a number.
+    and a number. `notes`, by group, stand below: what has no row, and why.
     """
-    return _differences(table, "text", groups, margin)
+    figure = _differences(table, "text", groups, margin)
+    lines = [line for note in notes.values() for line in note.splitlines()]
+    if lines:
+        figure.supxlabel("\n".join(lines), x=0.01, fontsize=7, horizontalalignment="left")
+        figure.set_figheight(figure.get_figheight() + ROW * len(lines))
+    return figure
 
 
 def families(table: pd.DataFrame, groups: Mapping[str, str], margin: float) -> Figure:
@@ -55,7 +66,8 @@ def families(table: pd.DataFrame, groups: Mapping[str, str], margin: float) -> F
 def outlier_training(table: pd.DataFrame, groups: Mapping[str, str], margin: float) -> Figure:
     """Final loss minus that of the full-precision run with the same outliers; shaded: within the margin.
 
-    `table`: setting, outliers (a text such as "none" or "×8"; two at most), low, high, estimate.
+    `table`: setting, outliers (a text such as "none" or "×8"; two at most), low, high, estimate. The axis holds all
+    intervals whole: the large differences are what the figure is about.
     """
     kinds = table["outliers"].unique()
     if len(kinds) > 2:
@@ -64,10 +76,9 @@ def outlier_training(table: pd.DataFrame, groups: Mapping[str, str], margin: flo
     rows = Rows.of({name: wrapped(name, NARROW) for name in settings}, groups, least=1.7)
     use_style()
     figure, ax = plt.subplots(figsize=(COLUMN * 1.4, FRAME + 0.2 + ROW * rows.depth))
-    limits = limits_of(table, margin)
     for kind, shift in zip(kinds, (-0.37, 0.37), strict=False):
         own = table[table["outliers"] == kind]
-        dots = _draw(ax, own, rows, palette_of(groups), band=(-margin, margin), limits=limits, shift=shift)
+        dots = _draw(ax, own, rows, palette_of(groups), band=(-margin, margin), shift=shift)
         if shift < 0:
             dots.set_facecolor("white")
         ax.scatter([], [], s=14, edgecolors=RULE, facecolors="white" if shift < 0 else RULE, label=kind)
@@ -86,11 +97,15 @@ def outlier_training(table: pd.DataFrame, groups: Mapping[str, str], margin: flo
 
 
 def sharpness(table: pd.DataFrame, groups: Mapping[str, str]) -> Figure:
-    """Ratio of a setting's sharpness to the baseline's, with its interval. `table`: setting, low, high, estimate."""
+    """Ratio of a setting's sharpness to the baseline's, with its interval.
+
+    `table`: setting, low, high, estimate. A ratio far beyond the others, tenfold or more, is an arrow and a number.
+    """
     rows = Rows.of({name: wrapped(name, NARROW) for name in in_order(table, groups)}, groups)
     use_style()
     figure, ax = plt.subplots(figsize=(COLUMN, FRAME + ROW * rows.depth))
-    _draw(ax, table, rows, palette_of(groups), line=1)
+    limits = tuple(np.exp(limits_of(np.log(table[["low", "high"]]), FOLD)))
+    _draw(ax, table, rows, palette_of(groups), line=1, limits=limits, written=_ratio)
     plain_log(ax.xaxis)
     ax.set_xlabel("sharpness ÷ full precision's")
     rows.finish(ax)
@@ -100,11 +115,13 @@ def sharpness(table: pd.DataFrame, groups: Mapping[str, str]) -> Figure:
 def _differences(table: pd.DataFrame, by: str, groups: Mapping[str, str], margin: float) -> Figure:
     figure, axes, rows = _panels(table, by, groups)
     limits = limits_of(table, margin)
+    label = textwrap.fill("validation loss − full precision's (nats/token)", 80 // len(axes))
+    figure.set_figheight(figure.get_figheight() + ROW * label.count("\n"))
     for value, ax in axes.items():
         _draw(ax, table[table[by] == value], rows, palette_of(groups), band=(-margin, margin), limits=limits)
-        ax.set_title(value)
+        ax.set(title=value, xlabel=label)
+        ax.xaxis.set_major_locator(MaxNLocator(8, steps=(1, 2, 5, 10)))  # steps of .025 have no room for their digits
         rows.finish(ax)
-    figure.supxlabel("validation loss − full precision's (nats/token)")
     return figure
 
 
@@ -134,6 +151,15 @@ def _limit(near: pd.Series, far: pd.Series, margin: float) -> float:
     return max([margin, *far[near < end + gap].clip(upper=end)]) + gap
 
 
+def _difference(estimate: float, low: float, high: float) -> str:
+    return f"{estimate:+.2f} [{low:.2f}, {high:.2f}]".replace("-", "−")
+
+
+def _ratio(estimate: float, low: float, high: float) -> str:
+    middle, least, most = (f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.2g}" for ratio in (estimate, low, high))
+    return f"×{middle} [{least}, {most}]"
+
+
 def _draw(
     ax: Axes,
     table: pd.DataFrame,
@@ -143,11 +169,12 @@ def _draw(
     band: tuple[float, float] | None = None,
     line: float = 0,
     limits: tuple[float, float] | None = None,
+    written: Callable[[float, float, float], str] = _difference,
     shift: float = 0.0,
 ) -> PathCollection:
     """Draw dots and intervals of `table`, `shift` lines of text below their rows; returns the dots.
 
-    What lies beyond `limits` is an arrow at the edge, and where the estimate does, a number.
+    What lies beyond `limits` is an arrow at the edge, and where the estimate does, a number as `written`.
     """
     settings, numbers = table["setting"].tolist(), [table[column] for column in ("estimate", "low", "high")]
     colors, at = [palette[setting] for setting in settings], [rows.at[setting] + shift for setting in settings]
@@ -161,7 +188,7 @@ def _draw(
                     arrow = {"marker": ">" if side > 0 else "<", "markersize": 4, "color": color}
                     ax.plot(edge, height, transform=inward, clip_on=False, **arrow)
                 if side * estimate > side * edge:
-                    words = f"{estimate:+.2f} [{low:.2f}, {high:.2f}]".replace("-", "−")
+                    words = written(estimate, low, high)
                     start = (side * min(side * near, side * edge), height)
                     place = {"xytext": (-9 * side, 0), "textcoords": "offset points", "va": "center"}
                     ax.annotate(words, start, ha="right" if side > 0 else "left", fontsize=7, **place)
