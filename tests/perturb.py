@@ -26,7 +26,14 @@ from common.notebooks import read_notebook
 from common.project import BUILD, ROOT
 from common.scales import section
 
-OTHER = {"gpt2": "llama", "no": "bf16", "channel": "tensor", "tensor": "group", "sotu": "movie_reviews"}
+OTHER = {
+    "gpt2": "llama",
+    "llama": "gpt2",
+    "no": "bf16",
+    "channel": "tensor",
+    "tensor": "group",
+    "sotu": "movie_reviews",
+}
 
 
 class NewRun(BaseException):
@@ -41,7 +48,7 @@ def perturbed(value: object, path: str) -> Iterator[tuple[str, object]]:
                 yield name, {**value, key: changed}
     elif isinstance(value, list):
         kind = type(value[0])
-        yield path, value[::-1] if kind is str else [part + 1 for part in value] if kind is int else value[:-1]
+        yield path, value[1:] if kind is str else [part + 1 for part in value] if kind is int else value[:-1]
     elif isinstance(value, bool):
         yield path, not value
     elif isinstance(value, str):

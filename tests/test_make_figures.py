@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,10 @@ import yaml
 from common.files import digest
 
 STUDY = "quantization"
-RUNS = 48 + 32 + 4 + 4  # pilot, reported, Llama, with outliers
+RUNS = {
+    "bases": 1 + 2 + 2 + 4 + 4 + 1,  # tokenizer, pilot, its evaluation, reported, their evaluation, judges
+    "quantization": 48 + 32 + 4 + 4,  # pilot, reported, Llama, with outliers
+}
 TIMED = {"timing.csv"}  # outside every comparison
 
 
@@ -33,36 +37,49 @@ def test_one_command_makes_every_figure_from_a_clone(checkout):
     output = checkout.ok("make", "figures", "SCALE=tiny", f"VENV={sys.prefix}")
     assert "rates: 16 runs, 0 there, 16 to do" in output
     for folder, kinds in (("figures", ("svg", "png", "csv")), ("results", ("csv", "json", "ipynb"))):
-        for kind in kinds:
-            assert list((checkout.root / folder / "tiny" / STUDY).glob(f"*.{kind}")), (folder, kind)
+        for study, kind in product(RUNS, kinds):
+            assert list((checkout.root / folder / "tiny" / study).glob(f"*.{kind}")), (folder, study, kind)
     assert "scale: laptop" in (checkout.root / "params.yaml").read_text()
     assert checkout.ok("git", "status", "--porcelain").split() in ([], ["M", "dvc.lock"])
 
 
-def test_results_keep_the_contract(checkout):
-    folder = checkout.root / "results/tiny" / STUDY
+def rows_of(folder):
     with (folder / "runs.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    keys = [row["key"] for row in rows]
-    assert len(set(keys)) == len(keys) == RUNS
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("study", RUNS)
+def test_results_keep_the_contract(checkout, study):
+    folder = checkout.root / "results/tiny" / study
+    keys = [row["key"] for row in rows_of(folder)]
+    assert len(set(keys)) == len(keys) == RUNS[study]
     with (folder / "timing.csv").open() as file:
         assert [row["key"] for row in csv.DictReader(file)] == keys
-    scale = yaml.safe_load((checkout.root / "scales/tiny.yaml").read_text())[STUDY]
-    assert {row["setting"] for row in rows} == set(scale["recipes"])
-    used = {row["setting"]: row for row in rows if not row["diverged_at"]}
-    assert float(used["W4 tensor"]["error_weights"]) > float(used["W8 channel"]["error_weights"]) > 0
-    assert used["full precision"]["quantized_layers"] == "0" != used["W8 channel"]["quantized_layers"]
     claims = json.loads((folder / "claims.json").read_text())
     fields = {"paper", "statement", "ours", "test", "margin", "n_seeds", "estimate", "ci", "verdict", "figure"}
     for claim in claims.values():
         assert fields <= claim.keys()
         assert claim["verdict"] in {"reproduced", "not reproduced", "inconclusive"}
-        assert (checkout.root / "figures/tiny" / STUDY / f"{claim['figure']}.svg").exists()
+        assert (checkout.root / "figures/tiny" / study / f"{claim['figure']}.svg").exists()
     assert all(isinstance(value, float | int) for value in json.loads((folder / "metrics.json").read_text()).values())
 
 
-def test_the_executed_notebook_is_stamped_and_free_of_progress(checkout):
-    text = (checkout.root / "results/tiny" / STUDY / "notebook.ipynb").read_text()
+def test_rows_say_what_was_really_used(checkout):
+    rows = rows_of(checkout.root / "results/tiny/quantization")
+    scale = yaml.safe_load((checkout.root / "scales/tiny.yaml").read_text())
+    assert {row["setting"] for row in rows} == set(scale["quantization"]["recipes"])
+    used = {row["setting"]: row for row in rows if not row["diverged_at"]}
+    assert float(used["W4 tensor"]["error_weights"]) > float(used["W8 channel"]["error_weights"]) > 0
+    assert used["full precision"]["quantized_layers"] == "0" != used["W8 channel"]["quantized_layers"]
+    trained = [row for row in rows_of(checkout.root / "results/tiny/bases") if row["sweep"] in {"pilot", "bases"}]
+    steps = {json.dumps(base, sort_keys=True): base["steps"] for base in scale["bases"]["bases"].values()}
+    assert [int(row["examples"]) for row in trained] == [8 * steps[row["base"]] for row in trained]
+    assert {row["device"] for row in trained} == {"cpu"}
+
+
+@pytest.mark.parametrize("study", RUNS)
+def test_the_executed_notebook_is_stamped_and_free_of_progress(checkout, study):
+    text = (checkout.root / "results/tiny" / study / "notebook.ipynb").read_text()
     stamp = json.loads(text)["metadata"]["compendium"]
     assert {
         "source",
@@ -140,7 +157,7 @@ def test_an_empty_cache_gives_the_same_bytes_although_git_holds_the_rows(checkou
     committed = {path: (checkout.root / path).read_bytes() for path in content(checkout, "results/tiny")}
     output = checkout.ok("make", "figures", f"VENV={sys.prefix}")
     assert "16 to do" in output
-    assert len(cached(checkout)) == RUNS
+    assert len(cached(checkout)) == sum(RUNS.values())
     for path in committed:
         if not path.endswith("notebook.ipynb"):
             assert (checkout.root / path).read_bytes() == committed[path], path
@@ -165,9 +182,10 @@ def test_two_scales_stay_side_by_side_when_switching(checkout):
     assert content(checkout, "results/tiny", "figures/tiny") == tiny
 
 
-def test_every_parameter_reaches_the_runs_or_the_results(checkout):
+@pytest.mark.parametrize("study", RUNS)
+def test_every_parameter_reaches_the_runs_or_the_results(checkout, study):
     program = Path(__file__).parent / "perturb.py"
-    output = checkout.ok(sys.executable, str(program), STUDY, "tiny")
+    output = checkout.ok(sys.executable, str(program), study, "tiny")
     effects = json.loads(output.strip().splitlines()[-1])
     assert len(effects) > 15
     assert [name for name, effect in effects.items() if effect is None] == []
@@ -177,7 +195,7 @@ def test_every_parameter_reaches_the_runs_or_the_results(checkout):
     ("arguments", "says"),
     [
         (["SCALE=huge"], "error: there is no scale 'huge'; allowed: laptop, mini, tiny"),
-        (["STUDY=quantisation"], "error: there is no study 'quantisation'; allowed: quantization"),
+        (["STUDY=quantisation"], "error: there is no study 'quantisation'; allowed: bases, quantization"),
     ],
 )
 def test_what_is_not_there_is_refused_before_anything_starts(checkout, arguments, says):

@@ -20,7 +20,7 @@ FLOORS = (
     {"training", "scoring", "judges"},
     {"landscape"},
     {"sweep"},
-    {"quantization"},
+    {"bases", "quantization"},
     {"evidence", "figures"},
     {"analysis", "plots"},
     {"study"},

@@ -75,7 +75,8 @@ class Executed:
 def execute(study: str, scale: str, notebook: Path, parameters: dict[str, object], work: Path) -> Executed:
     """Run `notebook` in a fresh kernel. `UserError`, in one line, where a cell fails or a result is missing."""
     work.mkdir(parents=True)
-    os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"  # our progress is plain text
+    # Our progress is plain text, and nobody else's.
+    os.environ |= {"PYTHONWARNINGS": "ignore:IProgress not found", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     os.environ |= {WORK: str(work), SCALE: scale, DECLARED: ",".join(parameters.get("tables", []))}
     executed = work / "notebook.ipynb"
     progress = ProgressLine()

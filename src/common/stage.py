@@ -75,6 +75,26 @@ def _some(texts: list[str], characters: int) -> list[str]:
 
 
 @app.command()
+def checkpoints(scale: str) -> None:
+    """Base models as Hugging Face folders, NAME-SEED; those that the study of bases has trained come from the cache."""
+    from common.bases.pretraining import fit_tokenizer, pretrain_base
+    from common.sweep import grid, sweep
+    from common.sweep.records import publish
+
+    knobs = section(scale, "bases")
+    read = {name: DATA / f"{name}.jsonl" for name in knobs["tables"] if name != "judged_responses"}
+    common = {"reading": [knobs["reading"]]}
+    cells = grid(vocab_size=[knobs["vocab_size"]], **common)
+    [tokenizer] = sweep(fit_tokenizer, cells, inputs=read, name="tokenizer").kept
+    cells = grid(base=knobs["bases"].values(), **common, seed=knobs["seeds"])
+    trained = sweep(pretrain_base, cells, inputs=read | {"tokenizer": tokenizer}, name="checkpoints")
+    names = [f"{name}-{seed}" for name in knobs["bases"] for seed in knobs["seeds"]]
+    with atomic_folder(BUILD / "checkpoints" / scale) as folder:
+        for name, kept in zip(names, trained.kept, strict=True):
+            publish(kept, folder / name)
+
+
+@app.command()
 def notebook(study: str) -> None:
     """Notebook → its canonical source and the digest of the code it imports."""
     source = read_notebook(ROOT / "notebooks" / f"{study}.ipynb")

@@ -1,0 +1,84 @@
+"""What a model knows and how it is inclined: the function that a sweep over finished models calls."""
+
+from pathlib import Path
+
+import pandas as pd
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from common.bases.reading import taught
+from common.errors import UserError
+from common.judges.likelihood import LikelihoodJudge
+from common.knowledge.choices import choices, prior_accuracy
+from common.scoring.choice import RULES, choice_scores, choose
+from common.zoo import load
+
+WORDINGS = 10  # of refusals and of compliances whose likelihoods are compared
+
+
+def evaluate_base(
+    model: str, facts_per_relation: int, candidates: int, split: str, *, facts: Path, unsafe_prompts: Path,
+    benign_prompts: Path, replies: Path, **models: Path,
+) -> dict[str, object]:  # fmt: skip
+    """Tables of what the model of that name among `models` knows and is inclined to: see `knowledge`, `refusals`.
+
+    `split` is that of the question templates and of the prompts: validation to choose settings, test to report.
+    """
+    if model not in models:
+        raise UserError(f"no model {model!r}; there are {', '.join(models)}")
+    files = {"facts": facts, "unsafe_prompts": unsafe_prompts, "benign_prompts": benign_prompts, "replies": replies}
+    rows = {name: pd.read_json(path, lines=True, dtype=False) for name, path in files.items()}
+    loaded, tokenizer = load(str(models[model]))
+    known = knowledge(loaded, tokenizer, rows["facts"], facts_per_relation, candidates, split)
+    prompts = pd.concat([rows["unsafe_prompts"].assign(kind="unsafe"), rows["benign_prompts"]])
+    inclined = refusals(loaded, tokenizer, prompts[prompts["split"] == split], rows["replies"])
+    return {"knowledge": known.to_dict("list"), "refusals": inclined.to_dict("list")}
+
+
+def knowledge(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    facts: pd.DataFrame,
+    facts_per_relation: int,
+    candidates: int,
+    split: str,
+) -> pd.DataFrame:
+    """Multiple-choice accuracy by relation, on facts that were taught and on the control facts that never were.
+
+    Each fact is asked with every question template of `split`, none of which was trained on. One row for a relation and
+    kind of facts: domain, relation, facts (taught or control), items, prior (the accuracy of always choosing the most
+    frequent object: `prior_accuracy`), and the accuracy by each rule of `common.scoring.choice`.
+    """
+    items = choices(facts, split, candidates)
+    about = facts.set_index("id")[["domain", "split"]]
+    items = items.join(about, on="fact").rename(columns={"split": "facts"})
+    read = set(taught(facts, facts_per_relation)["id"])
+    items["facts"] = items["fact"].isin(read).map({True: "taught"}).fillna(items["facts"])
+    items = items[items["facts"].isin(["taught", "control"])].reset_index(drop=True)
+    answers = [[f" {candidate}" for candidate in several] for several in items["candidates"]]
+    chosen = choose(choice_scores(model, tokenizer, items["question"].tolist(), answers))
+    right = chosen.eq(items["answer"].to_numpy(), axis=0).set_axis(items.index)
+    rows = []
+    for (domain, relation, kind), own in items.groupby(["domain", "relation", "facts"]):
+        accuracy = {rule: float(right.loc[own.index, rule].mean()) for rule in RULES}
+        place = {"domain": domain, "relation": relation, "facts": kind, "items": len(own)}
+        rows.append(place | {"prior": float(prior_accuracy(own, facts))} | accuracy)
+    return pd.DataFrame(rows)
+
+
+def refusals(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: pd.DataFrame, replies: pd.DataFrame
+) -> pd.DataFrame:
+    """Whether a model would rather refuse than go along: kind of prompts, their number, refused (share), margin (nats).
+
+    Read off the likelihoods of replies of the split train: a small model knows no other wording of a refusal. See
+    `common.judges.likelihood.LikelihoodJudge`.
+    """
+    known = replies[replies["split"] == "train"]
+    wordings = [known.loc[known["kind"] == kind, "text"].head(WORDINGS).tolist() for kind in ("refusal", "compliance")]
+    judge = LikelihoodJudge(model, tokenizer, *wordings)
+    rows = []
+    for kind, own in prompts.groupby("kind"):
+        margins = judge.margins(own["text"].tolist())
+        shares = {"refused": float((margins > 0).mean()), "margin": float(margins.mean())}
+        rows.append({"kind": kind, "prompts": len(own)} | shares)
+    return pd.DataFrame(rows)
