@@ -49,8 +49,7 @@ def test_the_report_has_every_candidate_of_every_model(tmp_path):
         assert min(speeds.values()) > 0
         shares = {row[0]: float(row[2]) for row in rows if row[0].startswith(("aten::", "Python"))}
         assert len(shares) == 11
-        assert min(shares.values()) > 0
-        assert sum(shares.values()) <= 101  # three digits each
+        assert 0 < sum(shares.values()) <= 100.5  # three digits each
 
 
 def test_a_ratio_is_that_of_passes_of_the_same_round():

@@ -39,6 +39,8 @@ def figures(
     with _prepared(scale, study) as (scale, chosen):
         for name in chosen:
             _dvc("repro", "--force", "--single-item", f"study@{name}-{scale}")
+        if "bases" in chosen:  # they have just been trained: the stage takes them from the cache
+            _dvc("repro", "--single-item", f"checkpoints@{scale}")
     sys.stdout.write(f"figures/{scale}: {', '.join(chosen)}\n")
 
 
