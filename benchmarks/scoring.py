@@ -41,9 +41,10 @@ TOLERANCE = 1e-4  # nats
 WHY = """## Where the difference comes from
 
 lm-eval sends a question through the model once for each of its choices, and takes logits and their logarithms at every
-position. Ours sends it once for all choices, and takes logits where a choice's token is predicted. What is left is
-matrix products of the tokens that remain, and the tokenizer. In `auto` lm-eval searches the batch size anew in each
-pass."""
+position. Ours sends it once for all choices, and takes logits where a choice's token is predicted. The longer the
+choices are next to their question, the less there is to share. What is left is matrix products of the tokens that
+remain and, around a model this small, Python and the tokenizer. In `auto` lm-eval searches its batch size in every pass.
+"""
 
 
 def questions(count: int, words: int, seed: int = 0) -> tuple[list[str], list[list[str]]]:
@@ -209,7 +210,7 @@ def main(
         "random order within a round, and ratios compare passes of the same round, with 95% intervals."
     )
     cases = [(*sizes, count) for sizes in zip(width, layers, strict=True) for count in words]
-    text = "\n\n".join([heading, *(section(*case, items, rounds, profile) for case in cases), WHY]) + "\n"
+    text = "\n\n".join([heading, *(section(*case, items, rounds, profile) for case in cases), WHY])
     if out is None:
         sys.stdout.write(text)
     else:
