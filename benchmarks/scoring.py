@@ -43,7 +43,7 @@ WHY = """## Where the difference comes from
 lm-eval sends a question through the model once for each of its choices, and takes logits and their logarithms at every
 position. Ours sends it once for all choices, and takes logits where a choice's token is predicted. The longer the
 choices are next to their question, the less there is to share. What is left is matrix products of the tokens that
-remain and, around a model this small, Python and the tokenizer. In `auto` lm-eval searches its batch size in every pass.
+remain and, around a small model, Python and the tokenizer. In `auto` lm-eval searches its batch size in every pass.
 """
 
 
