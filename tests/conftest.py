@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from matplotlib.backends.backend_agg import RendererAgg
+from matplotlib.transforms import Bbox
 
 from common.project import CACHE, ROOT
 from common.sources import fetch, load_sources
@@ -77,3 +79,21 @@ def made_checkout(folder: Path) -> Checkout:
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory) -> Checkout:
     return made_checkout(tmp_path_factory.mktemp("checkout"))
+
+
+@pytest.fixture
+def texts(monkeypatch):
+    """Every line of text that is drawn into a picture, with the box it fills."""
+    drawn = []
+    draw_text = RendererAgg.draw_text
+
+    def record(renderer, gc, x, y, s, prop, angle, ismath=False, mtext=None):
+        width, height, descent = renderer.get_text_width_height_descent(s, prop, ismath)
+        box = (x, y - height + descent, x + width, y + descent)
+        if angle == 90:
+            box = (x - height + descent, y - width, x + descent, y)
+        drawn.append((s, Bbox.from_extents(*box)))
+        draw_text(renderer, gc, x, y, s, prop, angle, ismath, mtext)
+
+    monkeypatch.setattr(RendererAgg, "draw_text", record)
+    return drawn

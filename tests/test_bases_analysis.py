@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
-from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.transforms import Bbox
 
@@ -215,18 +214,7 @@ def test_curves_average_seeds_at_the_same_step_though_their_tokens_differ():
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_a_figure_can_be_saved_and_no_text_stands_on_another_or_leaves_the_page(name, tmp_path, monkeypatch):
-    texts, draw_text = [], RendererAgg.draw_text
-
-    def record(renderer, gc, x, y, s, prop, angle, ismath=False, mtext=None):
-        width, height, descent = renderer.get_text_width_height_descent(s, prop, ismath)
-        box = (x, y - height + descent, x + width, y + descent)
-        if angle == 90:
-            box = (x - height + descent, y - width, x + descent, y)
-        texts.append((s, Bbox.from_extents(*box)))
-        draw_text(renderer, gc, x, y, s, prop, angle, ismath, mtext)
-
-    monkeypatch.setattr(RendererAgg, "draw_text", record)
+def test_a_figure_can_be_saved_and_no_text_stands_on_another_or_leaves_the_page(name, tmp_path, texts):
     table, figure = drawn(name)
     page = figure.bbox
     with warnings.catch_warnings():

@@ -12,7 +12,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib import pyplot as plt
-from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.colors import to_hex
 from matplotlib.transforms import Bbox
 
@@ -170,24 +169,6 @@ def style():
         mpl.use("agg")
         yield
         plt.close("all")
-
-
-@pytest.fixture
-def texts(monkeypatch):
-    """Every line of text that is drawn into a picture, with the box it fills."""
-    drawn = []
-    draw_text = RendererAgg.draw_text
-
-    def record(renderer, gc, x, y, s, prop, angle, ismath=False, mtext=None):
-        width, height, descent = renderer.get_text_width_height_descent(s, prop, ismath)
-        box = (x, y - height + descent, x + width, y + descent)
-        if angle == 90:
-            box = (x - height + descent, y - width, x + descent, y)
-        drawn.append((s, Bbox.from_extents(*box)))
-        draw_text(renderer, gc, x, y, s, prop, angle, ismath, mtext)
-
-    monkeypatch.setattr(RendererAgg, "draw_text", record)
-    return drawn
 
 
 @cache
