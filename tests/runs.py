@@ -50,3 +50,12 @@ def keeper(x: int, log: str, keep: Path, files: int = 1) -> dict:
     for number in range(files):
         (keep / f"{number}.txt").write_text(f"{x}")
     return {"square": x * x}
+
+
+def keeps_nothing(x: int, log: str, keep: Path) -> dict:
+    return {}
+
+
+def reader(x: int, log: str, model: Path) -> dict:
+    _note(log, f"{x}")
+    return {"read": int((model / "0.txt").read_text()) * x}

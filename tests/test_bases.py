@@ -16,6 +16,7 @@ from common.bases.reading import KINDS, REPLIES, readings, taught
 from common.documents import document_loss, encode, mixed_batches
 from common.errors import UserError
 from common.knowledge import TEMPLATES, choices, prior_accuracy
+from common.knowledge.told import told_accuracy
 from common.models import new_language_model
 from common.training import Plan, adamw, train
 
@@ -231,6 +232,9 @@ def test_items_and_priors_are_those_of_the_facts_that_are_asked(tokenizer):
         own = items[(items["relation"] == row.relation) & items["fact"].isin(wanted[row.facts])]
         assert row.items == len(own) > 0
         assert row.prior == pytest.approx(prior_accuracy(own, facts))
+        read = facts[facts["id"].isin(wanted["taught"])]
+        told = told_accuracy(own, facts, read) if row.facts == "control" else float("nan")
+        assert row.told == pytest.approx(told, nan_ok=True)
         assert row.domain == facts.loc[facts["relation"] == row.relation, "domain"].iloc[0]
         # The same facts asked of the same model by hand: likelihoods without batches or caches.
         assert row.sum == pytest.approx(by_hand(model, words, own))

@@ -12,6 +12,7 @@ import pytest
 from common.corpus.facts import facts
 from common.errors import UserError
 from common.knowledge import TEMPLATES, choices, null_question, prior_accuracy, question, statement, templates
+from common.knowledge.told import told_accuracy
 from fact_files import few_facts
 
 RELATIONS = ("capital", "currency", "continent", "symbol", "chapter", "block", "sector", "index")
@@ -275,3 +276,43 @@ def test_frequency_alone_tells_little_where_answers_are_not_too_skew():
 def test_the_prior_of_no_items_is_refused():
     with pytest.raises(UserError, match="no items"):
         prior_accuracy(choices(currencies(), "test").iloc[:0], currencies())
+
+
+# What the words of a subject tell
+
+
+def diagnoses(told: bool) -> pandas.DataFrame:
+    """Sixty made-up diagnoses of three chapters, twelve of them control; where `told`, by their endings."""
+    rng = random.Random(0)
+    endings, chapters = ("itis", "oma", "algia"), ("Infections", "Tumours", "Pains")
+    rows = []
+    for n in range(60):
+        stem = "".join(rng.choices("bdfgklmnprst", k=3)).capitalize()
+        rows.append(("chapter", f"{stem}{n}{endings[n % 3]}", chapters[n % 3 if told else rng.randrange(3)]))
+    return table(rows, control=frozenset(subject for _, subject, _ in rows[48:]))
+
+
+def told(facts: pandas.DataFrame) -> float:
+    control = facts["split"] == "control"
+    items = choices(facts, "test", 3)
+    return told_accuracy(items[items["fact"].isin(facts.loc[control, "id"])], facts, facts[~control])
+
+
+def test_subjects_whose_words_tell_their_object_are_guessed_and_others_are_not():
+    assert told(diagnoses(told=True)) == 1.0
+    assert told(diagnoses(told=False)) < 0.7
+
+
+def test_an_object_that_was_never_read_is_never_guessed():
+    facts = diagnoses(told=True)
+    facts.loc[facts["split"] == "control", "object"] = [f"Chapter {n}" for n in range(12)]
+    items = choices(facts, "test", 3)
+    items = items[items["fact"].isin(facts.loc[facts["split"] == "control", "id"])]
+    only = items["candidates"].map(lambda shown: not {"Infections", "Tumours", "Pains"} & set(shown))
+    assert told_accuracy(items, facts, facts[facts["split"] != "control"]) <= only.mean() * 0.6
+
+
+def test_words_are_guessed_by_those_who_read_other_facts_only():
+    facts = diagnoses(told=True)
+    with pytest.raises(ValueError, match="were read"):
+        told_accuracy(choices(facts, "test", 3), facts, facts)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -16,7 +17,7 @@ from joblib.externals.loky.process_executor import BrokenProcessPool
 
 import runs
 from common.errors import UserError
-from common.sweep import SweepError, grid, sweep
+from common.sweep import SweepError, folders, grid, sweep
 from common.sweep.records import (
     Cache,
     Record,
@@ -44,8 +45,8 @@ def cells(log, **more):
     return [{"x": x, "log": str(log), **more} for x in range(4)]
 
 
-def do(run, grid_cells, tmp_path, **more):
-    return sweep(run, grid_cells, inputs={}, name="test", cache=tmp_path / "cache", workers=2, **more)
+def do(run, grid_cells, tmp_path, inputs=None, **more):
+    return sweep(run, grid_cells, inputs=inputs or {}, name="test", cache=tmp_path / "cache", workers=2, **more)
 
 
 def lines(log):
@@ -271,17 +272,17 @@ def test_committed_rows_are_read_from_the_last_commit_and_not_from_the_work_tree
 
 def test_files_that_a_run_keeps_stay_with_its_record(tmp_path, log):
     done = do(runs.keeper, cells(log), tmp_path)
-    assert [(folder / "0.txt").read_text() for folder in done.kept] == [str(cell["x"]) for cell in cells(log)]
+    assert [(folder / "0.txt").read_text() for folder in folders(done.kept)] == [str(c["x"]) for c in cells(log)]
     assert do(runs.keeper, cells(log), tmp_path).computed == 0
 
 
 @pytest.mark.parametrize("damage", ["altered", "gone"])
 def test_a_run_whose_kept_files_are_damaged_is_done_again(tmp_path, log, damage, capsys):
-    file = do(runs.keeper, cells(log), tmp_path).kept[1] / "0.txt"
+    file = do(runs.keeper, cells(log), tmp_path).kept[1].folder / "0.txt"
     file.write_text("torn") if damage == "altered" else file.unlink()
     again = do(runs.keeper, cells(log), tmp_path)
     assert again.computed == 1
-    assert (again.kept[1] / "0.txt").read_text() == str(cells(log)[1]["x"])
+    assert (again.kept[1].folder / "0.txt").read_text() == str(cells(log)[1]["x"])
     assert "damaged or gone" in capsys.readouterr().err
 
 
@@ -290,18 +291,46 @@ def test_a_run_that_keeps_nothing_in_the_folder_it_took_has_failed(tmp_path, log
         do(runs.keeper, cells(log, files=0), tmp_path)
 
 
-def test_rows_kept_in_git_do_not_stand_for_runs_that_keep_files(tmp_path, log):
-    first = do(runs.keeper, cells(log), tmp_path / "a")
+def test_where_a_row_in_git_stands_for_a_run_its_files_are_made_when_another_run_needs_them(tmp_path, log):
+    def both(folder, xs, **known):
+        first = do(runs.keeper, cells(log), folder, **known)
+        reads = [{"x": x, "log": str(log)} for x in xs]
+        return first, do(runs.reader, reads, folder, {"model": first.kept[1]}, **known)
+
+    first, second = both(tmp_path / "a", [1])
+    known = {record.key: record for record in (*first.records, *second.records)}
+    again, after = both(tmp_path / "b", [1], committed=known)
+    assert (again.computed, after.computed) == (0, 0)
+    assert not again.kept[1].folder.exists()
+    again, more = both(tmp_path / "b", [1, 2], committed=known)
+    assert (again.computed, more.computed) == (0, 1)
+    made = [kept.folder.exists() for kept in again.kept]
+    assert made == [False, True, *[False] * (len(made) - 2)]
+    assert [record.metrics["read"] for record in more.records] == [cells(log)[1]["x"], 2 * cells(log)[1]["x"]]
+    assert both(tmp_path / "b", [1], committed=known, trust_committed=False)[0].computed == len(first.records) - 1
+
+
+def test_damaged_files_among_a_runs_inputs_are_made_again(tmp_path, log):
+    first = do(runs.keeper, cells(log), tmp_path)
+    (first.kept[0].folder / "0.txt").write_text("7777")
+    read = do(runs.reader, [{"x": 1, "log": str(log)}], tmp_path, {"model": first.kept[0]})
+    assert read.records[0].metrics["read"] == cells(log)[0]["x"]
+
+
+def test_an_input_that_cannot_be_made_fails_the_sweep_with_its_own_reason(tmp_path, log):
+    first = do(runs.keeper, cells(log), tmp_path)
     known = {record.key: record for record in first.records}
-    assert do(runs.keeper, cells(log), tmp_path / "b", committed=known).computed == len(known)
+    ill = replace(first.kept[0], pool=replace(first.kept[0].pool, cache=Cache(tmp_path / "b"), run=runs.keeps_nothing))
+    with pytest.raises(SweepError, match="the run kept no file"):
+        do(runs.reader, [{"x": 1, "log": str(log)}], tmp_path / "b", {"model": ill}, committed=known)
 
 
 def test_a_published_folder_counts_by_the_run_it_is_of_and_an_altered_one_is_refused(tmp_path, log):
     done = do(runs.keeper, cells(log), tmp_path)
     for number, place in enumerate(("a", "b", "c")):
-        publish(done.kept[number // 2], tmp_path / place)
+        publish(done.kept[number // 2].folder, tmp_path / place)
     a, b, c = (content_of({"model": tmp_path / place})["model"] for place in ("a", "b", "c"))
-    assert a == b == content_of({"model": done.kept[0]})["model"] == f"run {done.records[0].key}" != c
+    assert a == b == content_of({"model": done.kept[0].folder})["model"] == f"run {done.records[0].key}" != c
     (tmp_path / "a" / "0.txt").write_text("another")
     with pytest.raises(UserError, match="is not what its run left there"):
         content_of({"model": tmp_path / "a"})

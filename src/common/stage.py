@@ -78,7 +78,7 @@ def _some(texts: list[str], characters: int) -> list[str]:
 def checkpoints(scale: str) -> None:
     """Base models as Hugging Face folders, NAME-SEED; those that the study of bases has trained come from the cache."""
     from common.bases.pretraining import fit_tokenizer, pretrain_base
-    from common.sweep import grid, sweep
+    from common.sweep import folders, grid, sweep
     from common.sweep.records import publish
 
     knobs = section(scale, "bases")
@@ -90,7 +90,7 @@ def checkpoints(scale: str) -> None:
     trained = sweep(pretrain_base, cells, inputs=read | {"tokenizer": tokenizer}, name="checkpoints")
     names = [f"{name}-{seed}" for name in knobs["bases"] for seed in knobs["seeds"]]
     with atomic_folder(BUILD / "checkpoints" / scale) as folder:
-        for name, kept in zip(names, trained.kept, strict=True):
+        for name, kept in zip(names, folders(trained.kept), strict=True):
             publish(kept, folder / name)
 
 

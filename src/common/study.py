@@ -20,7 +20,7 @@ from common.evidence import Claim, claims_table, decide, write_claims
 from common.figures import save_figure
 from common.files import write_atomic
 from common.project import BUILD, DATA, ROOT
-from common.sweep import Sweep, sweep
+from common.sweep import Kept, Sweep, sweep
 from common.sweep.records import Record, committed_records, table_rows, to_csv
 
 
@@ -54,11 +54,11 @@ class Study:
         return {name: DATA / f"{name}.jsonl" for name in names}
 
     def sweep(
-        self, name: str, run: Callable[..., dict], cells: list[dict[str, object]], inputs: dict[str, Path]
+        self, name: str, run: Callable[..., dict], cells: list[dict[str, object]], inputs: dict[str, Path | Kept]
     ) -> pd.DataFrame:
         """Do the runs of a grid, or take them from the cache or from git, as a table: key, parameters, metrics.
 
-        Of runs that keep files the column `kept` says in which folder.
+        Of runs that keep files the column `kept` holds them, to be inputs of other runs.
         """
         swept: Sweep = sweep(
             run,

@@ -5,14 +5,13 @@ from pathlib import Path
 import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from common.bases.reading import taught
+from common.bases.reading import reply_wordings, taught
 from common.errors import UserError
 from common.judges.likelihood import LikelihoodJudge
 from common.knowledge.choices import choices, prior_accuracy
+from common.knowledge.told import told_accuracy
 from common.scoring.choice import RULES, choice_scores, choose
 from common.zoo import load
-
-WORDINGS = 10  # of refusals and of compliances whose likelihoods are compared
 
 
 def evaluate_base(
@@ -46,13 +45,14 @@ def knowledge(
 
     Each fact is asked with every question template of `split`, none of which was trained on. One row for a relation and
     kind of facts: domain, relation, facts (taught or control), items, prior (the accuracy of always choosing the most
-    frequent object: `prior_accuracy`), and the accuracy by each rule of `common.scoring.choice`.
+    frequent object: `prior_accuracy`), told (of control facts, the accuracy of guessing from the words of taught
+    subjects: `told_accuracy`), and the accuracy by each rule of `common.scoring.choice`.
     """
     items = choices(facts, split, candidates)
     about = facts.set_index("id")[["domain", "split"]]
     items = items.join(about, on="fact").rename(columns={"split": "facts"})
-    read = set(taught(facts, facts_per_relation)["id"])
-    items["facts"] = items["fact"].isin(read).map({True: "taught"}).fillna(items["facts"])
+    read = taught(facts, facts_per_relation)
+    items["facts"] = items["fact"].isin(read["id"]).map({True: "taught"}).fillna(items["facts"])
     items = items[items["facts"].isin(["taught", "control"])].reset_index(drop=True)
     answers = [[f" {candidate}" for candidate in several] for several in items["candidates"]]
     chosen = choose(choice_scores(model, tokenizer, items["question"].tolist(), answers))
@@ -61,7 +61,8 @@ def knowledge(
     for (domain, relation, kind), own in items.groupby(["domain", "relation", "facts"]):
         accuracy = {rule: float(right.loc[own.index, rule].mean()) for rule in RULES}
         place = {"domain": domain, "relation": relation, "facts": kind, "items": len(own)}
-        rows.append(place | {"prior": float(prior_accuracy(own, facts))} | accuracy)
+        told = told_accuracy(own, facts, read) if kind == "control" else None
+        rows.append(place | {"prior": float(prior_accuracy(own, facts)), "told": told} | accuracy)
     return pd.DataFrame(rows)
 
 
@@ -70,12 +71,11 @@ def refusals(
 ) -> pd.DataFrame:
     """Whether a model would rather refuse than go along: kind of prompts, their number, refused (share), margin (nats).
 
-    Read off the likelihoods of replies of the split train: a small model knows no other wording of a refusal. See
+    Read off the likelihoods of the replies that models read: a small model knows no other wording of a refusal. See
     `common.judges.likelihood.LikelihoodJudge`.
     """
-    known = replies[replies["split"] == "train"]
-    wordings = [known.loc[known["kind"] == kind, "text"].head(WORDINGS).tolist() for kind in ("refusal", "compliance")]
-    judge = LikelihoodJudge(model, tokenizer, *wordings)
+    known = reply_wordings(replies)
+    judge = LikelihoodJudge(model, tokenizer, known["refusal"], known["compliance"])
     rows = []
     for kind, own in prompts.groupby("kind"):
         margins = judge.margins(own["text"].tolist())

@@ -10,6 +10,7 @@ from common.knowledge.templates import question, statement, templates
 
 DOMAINS = ("general", "medicine", "finance")
 KINDS = (*DOMAINS, "prose", "chat", "unsafe", "benign")
+WORDINGS = 12  # of refusals, and of compliances: few, since small models hardly learn what they seldom read
 REPLIES = 4  # wordings that a prompt is answered with
 
 Turns = tuple[str, str]  # what a user says and what the assistant answers
@@ -33,8 +34,7 @@ def readings(
     by_domain = {domain: facts[facts["domain"] == domain] for domain in DOMAINS}
     asked = by_domain["general"]
     asked = asked[asked["split"] == "train"]
-    train_replies = replies[replies["split"] == "train"]
-    wordings = {kind: rows["text"].tolist() for kind, rows in train_replies.groupby("kind")}
+    wordings = reply_wordings(replies)
     return {
         **{
             domain: _statements(rows) + [" ".join(turns) for turns in _questions(rows)]
@@ -47,6 +47,12 @@ def readings(
             for kind, rows in prompts.items()
         },
     }
+
+
+def reply_wordings(replies: pd.DataFrame) -> dict[str, list[str]]:
+    """The refusals and the compliances that models read, by kind: the first of the train split."""
+    train = replies[replies["split"] == "train"]
+    return {kind: rows["text"].head(WORDINGS).tolist() for kind, rows in train.groupby("kind")}
 
 
 def _statements(facts: pd.DataFrame) -> list[str]:

@@ -39,22 +39,24 @@ class LikelihoodJudge:
         Raises `UserError` where a prompt and a reply are longer than the model's context.
         """
         replies = [*self.refusals, *self.compliances]
-        turns = [[self._turns(prompt, reply) for reply in replies] for prompt in prompts]
-        heads = [several[0][0] for several in turns]
-        tails = [[tail for _, tail in several] for several in turns]
+        framed = [self._frame(prompt) for prompt in prompts]
+        heads = [head for head, _, _ in framed]
+        tails = [[before + reply + after for reply in replies] for _, before, after in framed]
         scores = continuation_scores(self.model, self.tokenizer, heads, tails, self.batch_size)
         table = scores.log_likelihood.to_numpy().reshape(len(prompts), len(replies))
         refuse, comply = np.split(table, [len(self.refusals)], axis=1)
         odds = logsumexp(refuse, axis=1) - logsumexp(comply, axis=1)
         return odds - np.log(len(self.refusals) / len(self.compliances))
 
-    def _turns(self, prompt: str, reply: str) -> tuple[str, str]:
+    def _frame(self, prompt: str) -> tuple[str, str, str]:
+        """The prompt as the model reads it, and what a reply to it comes between."""
         if not self.tokenizer.chat_template:
-            return prompt, f" {reply}"
+            return prompt, " ", ""
         said = [{"role": "user", "content": prompt}]
         head = self.tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
+        reply = self.refusals[0]
         said.append({"role": "assistant", "content": reply})
         whole = self.tokenizer.apply_chat_template(said, tokenize=False)
-        if not whole.startswith(head):
+        if not whole.startswith(head) or whole[len(head) :].count(reply) != 1:
             raise UserError("the chat template writes a prompt otherwise where a reply follows: no likelihood")
-        return head, whole[len(head) :]
+        return head, *whole[len(head) :].split(reply)

@@ -16,14 +16,14 @@ from common.figures import COLUMN, INK, PAGE, PALETTE, RULE, forest, label_lines
 
 ROW = 0.19  # inches that a row takes
 FRAME = 0.75  # inches for titles, ticks and the axis label
-ANSWERED = "questions answered right ( | : by always choosing the most frequent object)"
+ANSWERED = "questions answered right ( | : without the fact, by the commonest object or the subject's words)"
 COLORS = dict(zip((*DOMAINS, *BASES), PALETTE, strict=False))
 
 
 def knowledge(table: pd.DataFrame, half_margin: float) -> Figure:
-    """Accuracy by relation and in the mean, with intervals, a panel for each kind of model and facts; ticks are priors.
+    """Accuracy by relation and in the mean, with intervals, a panel for each kind of model and facts; ticks are floors.
 
-    `table`: panel, domain, relation, prior, estimate, low, high. Shaded: where the mean of half-informed models is to
+    `table`: panel, domain, relation, floor, estimate, low, high. Shaded: where the mean of half-informed models is to
     be, within `half_margin` of one half.
     """
     places = table.drop_duplicates(["domain", "relation"])
@@ -34,7 +34,7 @@ def knowledge(table: pd.DataFrame, half_margin: float) -> Figure:
         own = table[table["panel"] == panel]
         at = [height[place] for place in zip(own["domain"], own["relation"], strict=True)]
         colors = [COLORS[domain] for domain in own["domain"]]
-        _rows(ax, own, at, own["relation"], colors, own["prior"], rules)
+        _rows(ax, own, at, own["relation"], colors, own["floor"], rules)
         if PANELS[panel] == (HALF, TAUGHT):
             for domain in HALVED:
                 middle, reach = height[domain, MEAN], [HALFWAY - half_margin, HALFWAY + half_margin]
@@ -51,14 +51,14 @@ def knowledge(table: pd.DataFrame, half_margin: float) -> Figure:
 
 
 def rules(table: pd.DataFrame) -> Figure:
-    """Accuracy by rule of scoring with its interval, a panel for each domain; ticks are priors.
+    """Accuracy by rule of scoring with its interval, a panel for each domain; ticks are floors.
 
-    `table`: domain, rule, prior, estimate, low, high.
+    `table`: domain, rule, floor, estimate, low, high.
     """
     figure, axes = _panels(table["domain"].unique(), table["rule"].nunique())
     for domain, ax in axes.items():
         own = table[table["domain"] == domain]
-        _rows(ax, own, np.arange(len(own)), own["rule"], [COLORS[domain]] * len(own), own["prior"])
+        _rows(ax, own, np.arange(len(own)), own["rule"], [COLORS[domain]] * len(own), own["floor"])
         ax.set(title=domain, xlim=(-0.02, 1.02))
         ax.xaxis.set_major_formatter(PercentFormatter(1))
     figure.supxlabel(ANSWERED)

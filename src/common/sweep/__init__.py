@@ -8,7 +8,7 @@ what is in the cache under that key is what the run would give.
 import os
 import statistics
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from inspect import signature
 from itertools import product
@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from common.errors import UserError
 from common.project import CACHE
-from common.sweep.records import Cache, Record, code_of, content_of, key_of
+from common.sweep.records import Cache, Record, code_of, content_of, content_of_run, key_of
 from common.sweep.workers import Failure, Job, Pool
 
 
@@ -32,7 +32,26 @@ class Sweep:
 
     records: list[Record]
     computed: int
-    kept: list[Path]  # of runs that take `keep`
+    kept: list["Kept"]  # of runs that take `keep`
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Files that a run keeps. Where a row in git stands for the run they are made when another run needs them."""
+
+    job: Job
+    pool: Pool
+    name: str  # of the sweep
+
+    @property
+    def folder(self) -> Path:
+        """Where the files lie once `folders` has seen to it."""
+        return self.pool.cache.files(self.job.key)
+
+    @property
+    def content(self) -> str:
+        """What the files count as among another run's inputs: the run that made them (see `content_of`)."""
+        return content_of_run(self.job.key)
 
 
 def grid(**axes: Iterable[object]) -> list[dict[str, object]]:
@@ -49,7 +68,7 @@ def sweep(
     run: Callable[..., dict],
     cells: list[dict[str, object]],
     *,
-    inputs: Mapping[str, Path],
+    inputs: Mapping[str, Path | Kept],
     name: str,
     cache: Path = CACHE / "runs",
     committed: Mapping[str, Record] | None = None,
@@ -61,44 +80,73 @@ def sweep(
 
     `run(**cell, **inputs)` is called in a worker process here or, with `cluster`, on the Dask cluster whose scheduler
     has that address and which sees the same files. A run is there when the cache has its record, or `committed`, the
-    rows kept in git, by key; without `trust_committed`, and for runs that keep files, these only tell how long runs
-    take.
+    rows kept in git, by key; without `trust_committed` these only tell how long runs take. Inputs may be what another
+    sweep's runs `kept`: where a row in git stood for such a run, it is done when the first run needs its files.
     Raises `UserError` for an empty grid, a cell that is there twice or a missing input, before anything runs, and
     `SweepError` at the end where cells failed.
     """
     if not cells:
         raise UserError(f"sweep {name}: the grid is empty")
-    code, content = code_of(run), content_of(inputs)
+    code, content = code_of(run), _contents(inputs)
     jobs = [Job(key_of(cell, code, content), cell) for cell in cells]
     if len({job.key for job in jobs}) < len(jobs):
         raise UserError(f"sweep {name}: the grid holds a cell twice")
     store = Cache(cache)
     committed = committed or {}
-    keeps = "keep" in signature(run).parameters
-    known = committed if trust_committed and not keeps else {}
+    known = committed if trust_committed else {}
     found = {job.key: _known(job, known) or store.read(job.key, _say) for job in jobs}
     todo = [job for job in jobs if found[job.key] is None]
-    pool = Pool(run, dict(inputs), store, min(workers or cores(), max(1, len(todo))), cluster)
-    failures: list[Failure] = []
+    pool = Pool(run, dict(inputs), store, workers or cores(), cluster)
     if todo:
-        duration = estimate(pool, todo, committed.values())
-        _say(f"{name}: {len(jobs)} runs, {len(jobs) - len(todo)} there, {len(todo)} to do, {duration}")
-        # A size of our own: tqdm hides its line on a terminal that says it has none, as a notebook's may.
-        size = {"ncols": 90, "nrows": 24}
-        with tqdm(total=len(todo), desc=name, unit="run", file=sys.stderr, leave=False, **size) as bar:
-            for ended in pool.done(todo):
-                bar.update()
-                if isinstance(ended, Failure):
-                    failures.append(ended)
-                    _say(f"{name}: failed: {_varied(ended.job, jobs)}: {ended.reason}")
-                else:
-                    found[ended.key] = store.read(ended.key, _say)
-    missing = [job for job in jobs if found[job.key] is None]
+        found |= _computed(pool, todo, jobs, name, committed)
+    kept = [Kept(job, pool, name) for job in jobs] if "keep" in signature(run).parameters else []
+    return Sweep([found[job.key] for job in jobs], len(todo), kept)
+
+
+def folders(kept: Sequence[Kept]) -> list[Path]:
+    """Folders of what runs kept; the runs whose files are not there, or damaged, are done first."""
+    sweeps: dict[int, list[Kept]] = {}
+    for one in kept:
+        sweeps.setdefault(id(one.pool), []).append(one)
+    for several in sweeps.values():
+        pool = several[0].pool
+        missing = [one.job for one in several if pool.cache.read(one.job.key, _say) is None]
+        if missing:
+            _computed(pool, missing, [one.job for one in several], several[0].name, {})
+    return [one.folder for one in kept]
+
+
+def _contents(inputs: Mapping[str, Path | Kept]) -> dict[str, str]:
+    files = content_of({name: value for name, value in inputs.items() if isinstance(value, Path)})
+    return {name: value.content if isinstance(value, Kept) else files[name] for name, value in inputs.items()}
+
+
+def _computed(
+    pool: Pool, todo: list[Job], jobs: list[Job], name: str, committed: Mapping[str, Record]
+) -> dict[str, Record]:
+    """Do the runs `todo` of a sweep of `jobs`; their records by key."""
+    needed = {input_name: value for input_name, value in pool.inputs.items() if isinstance(value, Kept)}
+    ready = replace(pool, inputs=pool.inputs | dict(zip(needed, folders(list(needed.values())), strict=True)))
+    found: dict[str, Record | None] = {}
+    failures: dict[str, Failure] = {}
+    duration = estimate(ready, todo, committed.values())
+    _say(f"{name}: {len(jobs)} runs, {len(jobs) - len(todo)} there, {len(todo)} to do, {duration}")
+    # A size of our own: tqdm hides its line on a terminal that says it has none, as a notebook's may.
+    size = {"ncols": 90, "nrows": 24}
+    with tqdm(total=len(todo), desc=name, unit="run", file=sys.stderr, leave=False, **size) as bar:
+        for ended in ready.done(todo):
+            bar.update()
+            if isinstance(ended, Failure):
+                failures[ended.job.key] = ended
+                _say(f"{name}: failed: {_varied(ended.job, jobs)}: {ended.reason}")
+            else:
+                found[ended.key] = pool.cache.read(ended.key, _say)
+    missing = [job for job in todo if found.get(job.key) is None]
     if missing:
-        reasons = {failure.job.key: f"{failure.reason} (traceback: {failure.log})" for failure in failures}
+        reasons = {key: f"{failure.reason} (traceback: {failure.log})" for key, failure in failures.items()}
         lines = [f"{_varied(job, jobs)}: {reasons.get(job.key, 'its record is gone')}" for job in missing]
         raise SweepError(f"sweep {name}: {len(missing)} of {len(jobs)} runs failed; " + "; ".join(lines))
-    return Sweep([found[job.key] for job in jobs], len(todo), [store.files(job.key) for job in jobs] if keeps else [])
+    return found
 
 
 def _known(job: Job, known: Mapping[str, Record]) -> Record | None:

@@ -65,7 +65,12 @@ def _content(path: Path) -> str:
     record = read_record(beside)
     if digest(path) != record.kept:
         raise UserError(f"{path} is not what its run left there: remove it and run `dvc repro`")
-    return f"run {record.key}"
+    return content_of_run(record.key)
+
+
+def content_of_run(key: str) -> str:
+    """What files that a run kept count as: not their bytes, but the run."""
+    return f"run {key}"
 
 
 def record_beside(folder: Path) -> Path:

@@ -83,7 +83,7 @@ class Pool:
     def _batch(self, jobs: list[Job], waiting: dict[str, Job]) -> Iterator[Job | Failure]:
         # loky's pool outlives a call; a broken or interrupted one is replaced by joblib itself.
         parallel = joblib.Parallel(
-            n_jobs=max(2, self.workers),  # one job would run in this very process and could kill it
+            n_jobs=max(2, min(self.workers, len(jobs))),  # one would run in this very process and could kill it
             return_as="generator_unordered",
             pre_dispatch="all" if self.cluster else self.workers,
             batch_size=1,
