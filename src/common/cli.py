@@ -79,6 +79,19 @@ def restore() -> None:
     sys.stdout.write(f"params.yaml: scale {current_scale()}\n")
 
 
+@app.command()
+def merge(
+    config: Annotated[Path, typer.Argument(help="A mergekit file: merge_method, models, parameters and so on.")],
+    out: Annotated[Path, typer.Argument(help="The merged model's folder, made anew.")],
+    seed: Annotated[int | None, typer.Option(min=0, help="Of what DARE drops; by default 0.")] = None,
+) -> None:
+    """Merge language models into one, as a mergekit file says."""
+    from common.merging import merge_folders  # imports torch, which the other commands do without
+
+    merge_folders(config, out, seed)
+    sys.stdout.write(f"{out}: merged\n")
+
+
 def _dvc(*arguments: str) -> None:
     environment = os.environ | {STARTER: str(os.getpid()), FRESH: "1"}
     ended = subprocess.run(["dvc", *arguments], cwd=ROOT, env=environment, check=False)
