@@ -20,7 +20,7 @@ FLOORS = (
     {"training", "scoring", "judges"},
     {"landscape"},
     {"sweep"},
-    {"bases", "quantization"},
+    {"bases", "preference", "quantization"},
     {"evidence", "figures"},
     {"analysis", "plots"},
     {"study"},
