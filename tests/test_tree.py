@@ -20,7 +20,7 @@ FLOORS = (
     {"training", "scoring", "judges"},
     {"landscape"},
     {"sweep"},
-    {"bases", "merging", "quantization"},
+    {"bases", "merging", "preference", "quantization"},
     {"evidence", "figures"},
     {"analysis", "plots"},
     {"study"},
