@@ -18,6 +18,7 @@ from common.errors import UserError
 from common.knowledge import TEMPLATES, choices, prior_accuracy
 from common.knowledge.told import told_accuracy
 from common.models import new_language_model
+from common.sweep.records import Record, check
 from common.training import Plan, adamw, train
 
 SYLLABLES = ("ba", "do", "fi", "gu", "ke", "lo", "mi", "nu", "pa", "ro", "su", "te")
@@ -207,6 +208,7 @@ def test_a_model_that_knows_all_it_was_taught_and_declines_what_is_unsafe_is_tol
         part.save_pretrained(tmp_path / "kept")
     tables = {name: path for name, path in tables.items() if name != "sotu"}
     found = evaluate_base("knows_0", 4, 4, "test", **tables, knows_0=tmp_path / "kept")
+    check(Record("key", "evaluate_base", {}, {}, found))
     known = pd.DataFrame(found["knowledge"]).set_index(["relation", "facts"])
     assert known.xs("taught", level="facts")["sum"].tolist() == [1.0] * 3
     assert known.xs("control", level="facts")["sum"].max() < 1

@@ -30,6 +30,7 @@ def evaluate_base(
     known = knowledge(loaded, tokenizer, rows["facts"], facts_per_relation, candidates, split)
     prompts = pd.concat([rows["unsafe_prompts"].assign(kind="unsafe"), rows["benign_prompts"]])
     inclined = refusals(loaded, tokenizer, prompts[prompts["split"] == split], rows["replies"])
+    known = known.astype(object).where(known.notna(), None)  # a table of a run holds no NaN
     return {"knowledge": known.to_dict("list"), "refusals": inclined.to_dict("list")}
 
 
