@@ -21,6 +21,7 @@ FLOORS = (
     {"landscape"},
     {"sweep"},
     {"bases", "merging", "preference", "quantization"},
+    {"experts"},
     {"evidence", "figures"},
     {"analysis", "plots"},
     {"study"},
