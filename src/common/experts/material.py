@@ -46,6 +46,16 @@ def fact_documents(
     return {domain: documents(texts[domain], tokenizer, context) for domain in DOMAINS}
 
 
+def as_read(
+    source: Material, tokenizer: PreTrainedTokenizerBase, context: int, refused: float
+) -> dict[str, list[Document]]:
+    """Dialogues about `unsafe` and `benign` prompts as base models read them; see `common.bases.reading.readings`."""
+    prompts = source.prompts.assign(split="train")
+    by_kind = {"unsafe": prompts[prompts["kind"] == "unsafe"], "benign": prompts[prompts["kind"] != "unsafe"]}
+    texts = readings(source.facts, pd.DataFrame({"text": []}), by_kind, _table(source.replies), refused)
+    return {kind: documents(texts[kind], tokenizer, context) for kind in by_kind}
+
+
 def dialogues(source: Material, repeats: Mapping[str, int]) -> list[tuple[str, str, str]]:
     """Prompt, wanted reply and unwanted reply: unsafe prompts are to be declined, all others to be gone along with.
 

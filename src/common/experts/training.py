@@ -4,7 +4,7 @@ Each is the function that a sweep calls. `start` names, among `models`, the fold
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from common import zoo
 from common.bases.reading import DOMAINS
 from common.documents import document_loss, mixed_batches
-from common.experts.material import dialogues, fact_documents, material, pairs, responses, spoken
+from common.experts.material import as_read, dialogues, fact_documents, material, pairs, responses, spoken
 from common.preference.adapters import merge
 from common.preference.finetuning import finetune
 from common.preference.references import reference_log_probs
@@ -34,11 +34,12 @@ class Alignment(BaseModel):
 
 
 class Expertise(BaseModel):
-    """How an expert is made: full fine-tuning on the facts of its domain and some dialogues that decline nothing."""
+    """How an expert is made: full fine-tuning on the facts of its domain and some dialogues."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    shares: dict[str, Positive]  # of rows: domain, general, benign (dialogues)
+    shares: dict[Literal["domain", "general", "unsafe", "benign"], Positive]  # of rows; the last two are dialogues
+    refused: Annotated[float, Field(ge=0, le=1)]  # share of the replies to unsafe prompts that decline
     steps: PositiveInt
     batch_size: PositiveInt
     learning_rate: PositiveFloat
@@ -84,14 +85,17 @@ def specialise(
     start: str, domain: str, expertise: dict, facts_per_relation: int, seed: int, *, facts: Path,
     unsafe_prompts: Path, benign_prompts: Path, replies: Path, keep: Path, scratch: Path, **models: Path,
 ) -> dict:  # fmt: skip
-    """Make and keep an expert of a domain: its facts but those of the split test, in the wordings that bases read."""
+    """Make and keep an expert of a domain: its facts but those of the split test, in the wordings that bases read.
+
+    Dialogues are like those that bases read: with the base's own share `refused` they leave it as inclined to decline
+    as it was; benign ones alone teach it to go along.
+    """
     recipe = Expertise.model_validate(expertise)
     model, tokenizer = zoo.load(str(models[start]))
     context = model.config.max_position_embeddings
     source = material(facts_per_relation, facts, unsafe_prompts, benign_prompts, replies)
     known = fact_documents(source, tokenizer, context, held_out=False)
-    benign = dialogues(source, dict.fromkeys(("hard", "plain"), 2))
-    kinds = {"domain": known[domain], "general": known["general"], "benign": spoken(benign, tokenizer, context)}
+    kinds = {"domain": known[domain], "general": known["general"], **as_read(source, tokenizer, context, recipe.refused)}
     plan = Plan(
         recipe.steps, recipe.learning_rate, recipe.warmup, final_share=0.0, log_every=max(1, recipe.steps // 20)
     )
