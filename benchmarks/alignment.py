@@ -261,7 +261,7 @@ def main(
     if (rounds + 1) * steps > BLOCK:
         raise typer.BadParameter(f"{rounds} rounds and one more of {steps} steps, allowed: {BLOCK} steps in all")
     torch.set_num_threads(threads)
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    os.environ |= {"TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
     disable_progress_bars()
     logging.set_verbosity_error()
     tuning = Tuning(

@@ -1,5 +1,6 @@
 """Fine-tuning: every method learns what it is for, adapters take effect, and nothing is ignored."""
 
+import ast
 import copy
 from dataclasses import replace
 
@@ -17,6 +18,8 @@ from common.preference.examples import Example, with_mismatched
 from common.preference.finetuning import Objective, finetune, tuning_batches
 from common.preference.references import reference_log_probs
 from common.preference.tuning import Tuning
+from common.project import ROOT
+from common.tokenizer import train_tokenizer
 
 GOOD, BAD = 7, 9  # the chosen completion of every prompt is of one token, the rejected one of another
 LORA = {"r": 4, "lora_alpha": 8}
@@ -287,6 +290,28 @@ def test_what_a_method_needs_must_be_there_and_nothing_else():
     refused("are not given", tuning(replay_weight=1.0, replay_batch_size=2), reference=reference)
     with pytest.raises(ValidationError, match="betta"):
         Tuning(method="dpo", betta=1.0, steps=1, batch_size=1, learning_rate=1.0)
+
+
+def test_the_readmes_program_aligns_a_model_and_saves_it(tmp_path, capsys):
+    text = (ROOT / "README.md").read_text()
+    section = text[text.index("## Align your own model") :]
+    program = section[section.index("```python\n") + 10 :]
+    texts = [
+        f"{verb} the {noun} {place}" for verb in ("bake", "mix") for noun in ("bread", "flour") for place in "abcd"
+    ]
+    train_tokenizer([*texts, "yes I will", "no I can not"], 280, tmp_path / "model", chat=True)
+    small_model().save_pretrained(tmp_path / "model")
+    given = {"PATH_OR_HUB_ID": str(tmp_path / "model"), "ADAPTER": tmp_path / "adapter", "FOLDER": tmp_path / "merged"}
+    given |= {"prompts": texts, "responses": [("yes I will", "no I can not")] * 16, "context": 48, "steps": 20}
+    exec(program[: program.index("```")], given)
+    shown = ast.literal_eval(capsys.readouterr().out.strip().splitlines()[-1])
+    assert shown["accuracy"] > 0.5
+    assert shown["margin"] > 0
+    assert shown["base_dtype"] == "float32"
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    gained = reference_log_probs(merged, given["pairs"]) - given["reference"]
+    assert (gained[:, 0] > gained[:, 1]).mean() > 0.5
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
 
 
 def test_schedules_end_where_they_say():

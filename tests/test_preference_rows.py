@@ -1,10 +1,13 @@
 """Examples in rows: tokens by the chat template, prompts shared or not, batches by step, log-probabilities."""
 
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
+from trl import DPOTrainer
 
 from common.documents import BLOCK
 from common.errors import UserError
@@ -54,6 +57,24 @@ def test_a_pair_is_a_dialogue_of_which_the_answer_is_scored(tokenizer):
     (example,) = encode_examples(tokenizer, ["how do I bake"], [("mix flour", "I will not")], context=64)
     assert tokenizer.decode(example.prompt) == "<|user|> how do I bake<|assistant|>"
     assert [tokenizer.decode(ids) for ids in example.completions] == [" mix flour" + END, " I will not" + END]
+
+
+def test_tokens_are_those_of_trl(tokenizer):
+    prompts, responses = ["how do I", "bake bread"], [("mix flour and water", "I will not"), ("wait", "then say")]
+    rows = [
+        {
+            "prompt": [{"role": "user", "content": prompt}],
+            "chosen": [{"role": "assistant", "content": chosen}],
+            "rejected": [{"role": "assistant", "content": rejected}],
+        }
+        for prompt, (chosen, rejected) in zip(prompts, responses, strict=True)
+    ]
+    options = SimpleNamespace(dataset_num_proc=None, max_length=64, truncation_mode="keep_start")
+    peer = DPOTrainer._prepare_dataset(None, Dataset.from_list(rows), tokenizer, options, "train")
+    for example, row in zip(encode_examples(tokenizer, prompts, responses, 64), peer, strict=True):
+        assert [[*example.prompt], *map(list, example.completions)] == [
+            row[f"{name}_ids"] for name in ("prompt", "chosen", "rejected")
+        ]
 
 
 @pytest.mark.parametrize(
