@@ -249,7 +249,7 @@ def main(
     prompt: Annotated[list[int], typer.Option(help="Times a response's length.", default_factory=lambda: [1, 4, 1])],
     words: Annotated[int, typer.Option(min=1, help="In a response, about.")] = 8,
     steps: Annotated[int, typer.Option(min=1, help="In a round.")] = 4,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pairs in a step.")] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pairs in a step.")] = 4,
     rounds: Annotated[int, typer.Option(min=2, help="A first one more warms up.")] = 7,
     threads: Annotated[int, typer.Option(min=1, help="Of torch; the tokenizers have one.")] = 1,
     profile: Annotated[bool, typer.Option(help="Show where ours spends its time as well.")] = False,

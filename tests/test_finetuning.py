@@ -213,7 +213,9 @@ def test_a_quantised_base_is_4_bit_and_its_adapter_learns(tmp_path):
     assert len(packed_layers(packed)) == 14
     assert packed_layers(model) == []
     examples, _ = prepared("sft", model)
+    before = packed.model.layers[0].mlp.down_proj.weight.clone()
     reference = reference_log_probs(packed, examples)
+    assert packed.model.layers[0].mlp.down_proj.weight.equal(before)  # evaluation does not repack it
     assert np.abs(reference - reference_log_probs(model, examples)).max() > 0.01
     weight = packed.model.layers[0].mlp.up_proj.weight.clone()
     tuned, metrics = finetune(packed, examples, tuning(lora={**LORA, "quantized": True}), 0, reference=reference)
@@ -228,6 +230,28 @@ def test_a_quantised_base_is_4_bit_and_its_adapter_learns(tmp_path):
     tuned.save_pretrained(tmp_path)
     merged = merge(load_adapter(model, tmp_path))
     assert preferred(merged, small_model()) > 0.9
+
+
+def test_a_packed_model_of_ones_own_is_not_repacked_either():
+    packed = to_nf4(small_model())
+    layers = [packed.get_submodule(name) for name in packed_layers(packed)]
+    assert not any(layer.support_avx512bf16_for_cpu for layer in layers)
+    for layer in layers:
+        layer.support_avx512bf16_for_cpu = True
+    attach(packed, Lora(**LORA, quantized=True), 0)
+    assert not any(layer.support_avx512bf16_for_cpu for layer in layers)
+
+
+def test_a_seed_fixes_the_dropout_of_a_whole_model():
+    losses = []
+    for noise in (1, 2):
+        model = small_model()
+        for layer in model.model.layers:
+            layer.self_attn.attention_dropout = 0.5
+        torch.manual_seed(noise)
+        losses.append(finetune(model, pairs(), tuning("sft", steps=3), 0)[1]["curve"]["loss"])
+    assert losses[0] == losses[1]
+    assert losses[0] != finetune(small_model(), pairs(), tuning("sft", steps=3), 0)[1]["curve"]["loss"]
 
 
 def test_an_adapter_that_does_not_take_effect_raises(tmp_path):
