@@ -191,6 +191,19 @@ def test_a_batch_has_rows_of_like_length():
     assert np.mean(padded) < 0.05
 
 
+@pytest.mark.parametrize("count", [10, 40, 100])
+def test_a_batch_of_few_examples_is_not_filled_by_copies_of_one(count):
+    examples = [Example((n + 1,) * (1 + n // 2), ((1, 2, 3), (4, 5))) for n in range(count)]
+    batch = example_batches(examples, 8, seed=0, shared=True)
+    steps = list(map(batch, range(2 * BLOCK)))
+    different = [len(set(each["input_ids"][:, 0].tolist())) for each in steps]
+    by_chance = count * (1 - (1 - 1 / count) ** 8)  # of 8 drawn with replacement
+    assert np.mean(different) > 0.9 * by_chance
+    widths = [each["input_ids"].shape[1] for each in steps]
+    if count > 64:
+        assert np.mean(widths) < 0.85 * max(widths)
+
+
 def test_an_example_needs_its_completions():
     assert leading(drawn(2, 3), 2)[1].completions == drawn(2, 3)[1].completions[:2]
     with pytest.raises(UserError, match="example 0 has 1 completions, needed: 2"):
