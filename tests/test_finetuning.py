@@ -108,16 +108,16 @@ def test_the_reward_is_beta_times_the_log_ratio():
     assert metrics["train_loss"] == pytest.approx(np.log1p(np.exp(-1.5)), abs=1e-3)
 
 
-@pytest.mark.parametrize("lora", [None, {**LORA, "lora_dropout": 0.3}])
+@pytest.mark.parametrize("lora", [None, {**LORA, "lora_dropout": 0.3}, {**LORA, "quantized": True}])
 def test_a_seed_fixes_a_run_and_a_cut_off_run_goes_on_as_if_it_had_not_been(lora, tmp_path):
-    examples, reference = prepared("dpo", small_model())
+    def fresh():
+        return to_nf4(small_model()) if lora and "quantized" in lora else small_model()
 
+    examples, reference = prepared("dpo", small_model())
     settings = tuning(lora=lora, steps=30)
 
     def run(seed, scratch=None, model=None):
-        tuned, metrics = finetune(
-            model or small_model(), examples, settings, seed, reference=reference, scratch=scratch
-        )
+        tuned, metrics = finetune(model or fresh(), examples, settings, seed, reference=reference, scratch=scratch)
         return metrics, tuned
 
     whole, tuned = run(0)
@@ -133,7 +133,7 @@ def test_a_seed_fixes_a_run_and_a_cut_off_run_goes_on_as_if_it_had_not_been(lora
             raise Cut
 
     stop.left = 18
-    model = small_model()
+    model = fresh()
     model.lm_head.register_forward_pre_hook(stop)
     with pytest.raises(Cut):
         run(0, kept, model)
