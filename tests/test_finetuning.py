@@ -1,6 +1,9 @@
 """Fine-tuning: every method learns what it is for, adapters take effect, and nothing is ignored."""
 
+import ast
 import copy
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +20,8 @@ from common.preference.examples import Example, with_mismatched
 from common.preference.finetuning import Objective, finetune, tuning_batches
 from common.preference.references import reference_log_probs
 from common.preference.tuning import Tuning
+from common.project import ROOT
+from common.tokenizer import train_tokenizer
 
 GOOD, BAD = 7, 9  # the chosen completion of every prompt is of one token, the rejected one of another
 LORA = {"r": 4, "lora_alpha": 8}
@@ -105,16 +110,16 @@ def test_the_reward_is_beta_times_the_log_ratio():
     assert metrics["train_loss"] == pytest.approx(np.log1p(np.exp(-1.5)), abs=1e-3)
 
 
-@pytest.mark.parametrize("lora", [None, {**LORA, "lora_dropout": 0.3}])
+@pytest.mark.parametrize("lora", [None, {**LORA, "lora_dropout": 0.3}, {**LORA, "quantized": True}])
 def test_a_seed_fixes_a_run_and_a_cut_off_run_goes_on_as_if_it_had_not_been(lora, tmp_path):
-    examples, reference = prepared("dpo", small_model())
+    def fresh():
+        return to_nf4(small_model()) if lora and "quantized" in lora else small_model()
 
+    examples, reference = prepared("dpo", small_model())
     settings = tuning(lora=lora, steps=30)
 
     def run(seed, scratch=None, model=None):
-        tuned, metrics = finetune(
-            model or small_model(), examples, settings, seed, reference=reference, scratch=scratch
-        )
+        tuned, metrics = finetune(model or fresh(), examples, settings, seed, reference=reference, scratch=scratch)
         return metrics, tuned
 
     whole, tuned = run(0)
@@ -130,7 +135,7 @@ def test_a_seed_fixes_a_run_and_a_cut_off_run_goes_on_as_if_it_had_not_been(lora
             raise Cut
 
     stop.left = 18
-    model = small_model()
+    model = fresh()
     model.lm_head.register_forward_pre_hook(stop)
     with pytest.raises(Cut):
         run(0, kept, model)
@@ -210,7 +215,9 @@ def test_a_quantised_base_is_4_bit_and_its_adapter_learns(tmp_path):
     assert len(packed_layers(packed)) == 14
     assert packed_layers(model) == []
     examples, _ = prepared("sft", model)
+    before = packed.model.layers[0].mlp.down_proj.weight.clone()
     reference = reference_log_probs(packed, examples)
+    assert packed.model.layers[0].mlp.down_proj.weight.equal(before)  # evaluation does not repack it
     assert np.abs(reference - reference_log_probs(model, examples)).max() > 0.01
     weight = packed.model.layers[0].mlp.up_proj.weight.clone()
     tuned, metrics = finetune(packed, examples, tuning(lora={**LORA, "quantized": True}), 0, reference=reference)
@@ -225,6 +232,28 @@ def test_a_quantised_base_is_4_bit_and_its_adapter_learns(tmp_path):
     tuned.save_pretrained(tmp_path)
     merged = merge(load_adapter(model, tmp_path))
     assert preferred(merged, small_model()) > 0.9
+
+
+def test_a_packed_model_of_ones_own_is_not_repacked_either():
+    packed = to_nf4(small_model())
+    layers = [packed.get_submodule(name) for name in packed_layers(packed)]
+    assert not any(layer.support_avx512bf16_for_cpu for layer in layers)
+    for layer in layers:
+        layer.support_avx512bf16_for_cpu = True
+    attach(packed, Lora(**LORA, quantized=True), 0)
+    assert not any(layer.support_avx512bf16_for_cpu for layer in layers)
+
+
+def test_a_seed_fixes_the_dropout_of_a_whole_model():
+    losses = []
+    for noise in (1, 2):
+        model = small_model()
+        for layer in model.model.layers:
+            layer.self_attn.attention_dropout = 0.5
+        torch.manual_seed(noise)
+        losses.append(finetune(model, pairs(), tuning("sft", steps=3), 0)[1]["curve"]["loss"])
+    assert losses[0] == losses[1]
+    assert losses[0] != finetune(small_model(), pairs(), tuning("sft", steps=3), 0)[1]["curve"]["loss"]
 
 
 def test_an_adapter_that_does_not_take_effect_raises(tmp_path):
@@ -289,8 +318,36 @@ def test_what_a_method_needs_must_be_there_and_nothing_else():
         Tuning(method="dpo", betta=1.0, steps=1, batch_size=1, learning_rate=1.0)
 
 
+def test_the_readmes_program_aligns_a_model_and_saves_it(tmp_path, capsys):
+    text = (ROOT / "README.md").read_text()
+    section = text[text.index("## Align your own model") :]
+    program = section[section.index("```python\n") + 10 :]
+    texts = [
+        f"{verb} the {noun} {place}" for verb in ("bake", "mix") for noun in ("bread", "flour") for place in "abcd"
+    ]
+    train_tokenizer([*texts, "yes I will", "no I can not"], 280, tmp_path / "model", chat=True)
+    small_model().save_pretrained(tmp_path / "model")
+    given = {"PATH_OR_HUB_ID": str(tmp_path / "model"), "ADAPTER": tmp_path / "adapter", "FOLDER": tmp_path / "merged"}
+    given |= {"prompts": texts, "responses": [("yes I will", "no I can not")] * 16, "context": 48, "steps": 20}
+    exec(program[: program.index("```")], given)
+    shown = ast.literal_eval(capsys.readouterr().out.strip().splitlines()[-1])
+    assert shown["accuracy"] > 0.5
+    assert shown["margin"] > 0
+    assert shown["base_dtype"] == "float32"
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    gained = reference_log_probs(merged, given["pairs"]) - given["reference"]
+    assert (gained[:, 0] > gained[:, 1]).mean() > 0.5
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
+
+
 def test_schedules_end_where_they_say():
     assert tuning(schedule="constant").plan().rate(11) == pytest.approx(0.01)
     plan = tuning(schedule="cosine", steps=1000).plan()
     assert plan.rate(999) < 1e-6
     assert replace(plan, warmup=0).rate(0) == pytest.approx(0.01)
+
+
+def test_importing_says_nothing():
+    command = [sys.executable, "-W", "ignore", "-c", "import common.preference.finetuning"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert shown.stdout + shown.stderr == ""

@@ -1,10 +1,13 @@
 """Examples in rows: tokens by the chat template, prompts shared or not, batches by step, log-probabilities."""
 
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
+from trl import DPOTrainer
 
 from common.documents import BLOCK
 from common.errors import UserError
@@ -54,6 +57,24 @@ def test_a_pair_is_a_dialogue_of_which_the_answer_is_scored(tokenizer):
     (example,) = encode_examples(tokenizer, ["how do I bake"], [("mix flour", "I will not")], context=64)
     assert tokenizer.decode(example.prompt) == "<|user|> how do I bake<|assistant|>"
     assert [tokenizer.decode(ids) for ids in example.completions] == [" mix flour" + END, " I will not" + END]
+
+
+def test_tokens_are_those_of_trl(tokenizer):
+    prompts, responses = ["how do I", "bake bread"], [("mix flour and water", "I will not"), ("wait", "then say")]
+    rows = [
+        {
+            "prompt": [{"role": "user", "content": prompt}],
+            "chosen": [{"role": "assistant", "content": chosen}],
+            "rejected": [{"role": "assistant", "content": rejected}],
+        }
+        for prompt, (chosen, rejected) in zip(prompts, responses, strict=True)
+    ]
+    options = SimpleNamespace(dataset_num_proc=None, max_length=64, truncation_mode="keep_start")
+    peer = DPOTrainer._prepare_dataset(None, Dataset.from_list(rows), tokenizer, options, "train")
+    for example, row in zip(encode_examples(tokenizer, prompts, responses, 64), peer, strict=True):
+        assert [[*example.prompt], *map(list, example.completions)] == [
+            row[f"{name}_ids"] for name in ("prompt", "chosen", "rejected")
+        ]
 
 
 @pytest.mark.parametrize(
@@ -168,6 +189,19 @@ def test_a_batch_has_rows_of_like_length():
     batch = example_batches(drawn(400), 8, seed=0, shared=True)
     padded = [(each["branches"] < 0).float().mean().item() for each in map(batch, range(BLOCK))]
     assert np.mean(padded) < 0.05
+
+
+@pytest.mark.parametrize("count", [10, 40, 100])
+def test_a_batch_of_few_examples_is_not_filled_by_copies_of_one(count):
+    examples = [Example((n + 1,) * (1 + n // 2), ((1, 2, 3), (4, 5))) for n in range(count)]
+    batch = example_batches(examples, 8, seed=0, shared=True)
+    steps = list(map(batch, range(2 * BLOCK)))
+    different = [len(set(each["input_ids"][:, 0].tolist())) for each in steps]
+    by_chance = count * (1 - (1 - 1 / count) ** 8)  # of 8 drawn with replacement
+    assert np.mean(different) > 0.9 * by_chance
+    widths = [each["input_ids"].shape[1] for each in steps]
+    if count > 64:
+        assert np.mean(widths) < 0.85 * max(widths)
 
 
 def test_an_example_needs_its_completions():

@@ -6,3 +6,9 @@
 
 Import from the modules: a run is keyed by the code that it imports.
 """
+
+import logging
+
+# peft imports bitsandbytes, which on some processors warns of a kernel for inference that it would fetch from a hub.
+# Nothing here uses it, and a warning that depends on the processor has no place in an executed notebook.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)

@@ -122,7 +122,8 @@ def finetune(
     `reference (examples, completions)` are `reference_log_probs` of the examples, for losses that use them; for PoFT
     `(examples, models)`, a column for each aligned model. `replay` are documents by kind and the kinds' shares, as
     `common.documents.mixed_batches` takes them. `seed` changes the order of the data, the adapter's initial weights
-    and dropout. With `scratch` a run that was cut off goes on from the checkpoint there.
+    and dropout. With `scratch` a run that was cut off goes on from the checkpoint there; on a packed model, whose 4-bit
+    weights are no plain tensors to load, it begins again.
 
     Metrics, as a run of `common.sweep` returns them: `train_loss` and, for pairs, `margin` and `accuracy` at the end
     of training (see `Objective`); `curve`, the same through training; `pairs` trained on, `tokens` computed,
@@ -143,6 +144,7 @@ def finetune(
     }
     if packed and tuning.lora is None:
         raise UserError(f"{len(packed)} layers are 4-bit and cannot be trained themselves: give an adapter")
+    resumable = scratch is not None and not packed
     tuned = model if tuning.lora is None else attach(model, tuning.lora, seed)
     torch.manual_seed(seed)  # dropout
     objective, plan = Objective(tuning.loss(), tuning.replay_weight), tuning.plan()
@@ -154,8 +156,8 @@ def finetune(
         optimizer=adamw(tuned, weight_decay=tuning.weight_decay, betas=tuning.betas),
         evaluate=objective.seen,
         setting=f"{tuning.method}, learning rate {tuning.learning_rate}, seed {seed}",
-        checkpoint=scratch / "checkpoint" if scratch else None,
-        checkpoint_every=plan.log_every * 5 if scratch else 0,
+        checkpoint=scratch / "checkpoint" if resumable else None,
+        checkpoint_every=plan.log_every * 5 if resumable else 0,
     )
     assert_moved(tuned)
     last = trained.curve[-1]

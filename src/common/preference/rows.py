@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from common.documents import Document, mixed_batches
+from common.documents import BLOCK, Document, mixed_batches
 from common.errors import UserError
 from common.preference.examples import Example
 from common.scoring.passes import way_of_sharing
@@ -99,8 +99,13 @@ def example_batches(
 
     `arrays (examples, …)` hold more about the examples; a batch has the rows of its own.
     """
+    lengths = np.array([_length(example) for example in examples])
+    if len(examples) < BLOCK * batch_size:
+        # Rows are sorted a block at a time. Where a block has an example several times, its copies would fill a batch:
+        # lengths are told apart only so far that each has several batches of examples.
+        apart = max(1, len(examples) // (4 * batch_size))
+        lengths[np.argsort(lengths, kind="stable")] = 1 + np.arange(len(examples)) * apart // len(examples)
     # Stand-ins, as long as their example and filled with its number: which rows make a batch is decided in one place.
-    lengths = [_length(example) for example in examples]
     numbered = [Document(np.broadcast_to(np.int64(number), length)) for number, length in enumerate(lengths)]
     numbers = mixed_batches({"examples": numbered}, {"examples": 1.0}, batch_size, seed, padding=0)
 
