@@ -23,7 +23,6 @@ ANSWER_TOKENS, REPLY_TOKENS = 10, 20  # that are written: enough to tell an answ
 AS_IT_IS = Decoding(REPLY_TOKENS, temperature=1.0)  # samples what the model would say, untouched by decoding
 ATTACKS = {
     "greedy": Decoding(REPLY_TOKENS),
-    "cool": Decoding(REPLY_TOKENS, temperature=0.7, top_p=0.95),
     "hot": Decoding(REPLY_TOKENS, temperature=1.5),
 }
 """Further decoding settings, of which an attacker takes what works (Huang et al. 2023, arXiv 2310.06987)."""

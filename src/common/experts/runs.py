@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+import torch
+from torch import Tensor
 
 from common import zoo
 from common.experts.evaluation import exam, examine
@@ -11,7 +12,8 @@ from common.experts.similarity import alikeness, contributions, path_losses
 from common.merging import merge_state_dicts
 
 TABLES = ("facts", "unsafe_prompts", "benign_prompts", "replies", "judged_responses")
-BASELESS = ("linear", "slerp")  # merge methods that take no base
+
+State = Mapping[str, Tensor]
 
 
 def examine_model(
@@ -28,27 +30,36 @@ def examine_merge(
     facts_per_relation: int, seed: int, *, facts: Path, unsafe_prompts: Path, benign_prompts: Path, replies: Path,
     judged_responses: Path, **models: Path,
 ) -> dict[str, float]:  # fmt: skip
-    """The same of a merge of an expert and a generalist, by a method of `common.merging` with its settings.
+    """The same of a merge of an expert and a generalist, and the `cosine` of their task vectors.
 
-    `seed` is that of what a method draws at random.
+    `method` and `settings` are those of `common.merging`; SLERP goes from the expert to the generalist. `seed` is that
+    of what a method draws at random. Raises `RuntimeError` where the merge is one of the models that it is made of.
     """
     asked = exam(split, facts_per_relation, facts, unsafe_prompts, benign_prompts, replies, judged_responses)
-    merged, tokenizer = merged_model(models, base, expert, generalist, method, settings, seed)
-    return examine(merged, tokenizer, domain, asked, attacks=attacks)
-
-
-def merged_model(
-    models: Mapping[str, Path], base: str, expert: str, generalist: str, method: str, settings: dict, seed: int
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The merge of three models by name, in memory; `slerp` and `linear` take the expert first and no base."""
-    started, tokenizer = zoo.load(str(models[base]))
+    model, tokenizer = zoo.load(str(models[base]))
+    origin = model.state_dict()
     states = [zoo.load(str(models[name]))[0].state_dict() for name in (expert, generalist)]
-    origin = None if method in BASELESS else started.state_dict()
-    if method == "slerp":
-        origin, *states = states
+    merged = merged_state(method, origin, *states, settings, seed)
+    for name, state in zip((base, expert, generalist), (origin, *states), strict=True):
+        if all(torch.equal(merged[key], state[key]) for key in merged):
+            raise RuntimeError(f"{method} {settings} gives {name} itself: it merged nothing")
+    alike = cosine(origin, *states)
+    model.load_state_dict(merged)
+    return {"cosine": alike} | examine(model, tokenizer, domain, asked, attacks=attacks)
+
+
+def merged_state(method: str, base: State, expert: State, generalist: State, settings: dict, seed: int) -> State:
+    """The merge of three models' weights, in memory."""
     drawn = {"seed": seed} if method.startswith("dare") else {}
-    started.load_state_dict(merge_state_dicts(method, origin, states, **drawn, **settings))
-    return started, tokenizer
+    if method == "slerp":
+        return merge_state_dicts(method, expert, [generalist], **settings)
+    return merge_state_dicts(method, base, [expert, generalist], **drawn, **settings)
+
+
+def cosine(base: State, expert: State, generalist: State) -> float:
+    """Of the two task vectors, all weights as one vector."""
+    vectors = [torch.cat([(state[n] - base[n]).double().flatten() for n in base]) for state in (expert, generalist)]
+    return torch.nn.functional.cosine_similarity(*vectors, dim=0).item()
 
 
 def compare(

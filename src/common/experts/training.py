@@ -95,7 +95,11 @@ def specialise(
     context = model.config.max_position_embeddings
     source = material(facts_per_relation, facts, unsafe_prompts, benign_prompts, replies)
     known = fact_documents(source, tokenizer, context, held_out=False)
-    kinds = {"domain": known[domain], "general": known["general"], **as_read(source, tokenizer, context, recipe.refused)}
+    kinds = {
+        "domain": known[domain],
+        "general": known["general"],
+        **as_read(source, tokenizer, context, recipe.refused),
+    }
     plan = Plan(
         recipe.steps, recipe.learning_rate, recipe.warmup, final_share=0.0, log_every=max(1, recipe.steps // 20)
     )
