@@ -46,11 +46,18 @@ def merge_folders(config_file: Path, out: Path, seed: int | None = None) -> None
         for name in stored
     }
 
+    sizes = {name: torch.Size(stored[name]).numel() * dtype.itemsize for name, dtype in dtypes.items()}
+    # Used for one tensor after the other: fresh memory for each would cost about as much as the arithmetic.
+    buffer = torch.empty(max(sizes.values()), dtype=torch.uint8)
+
+    def room(name: str) -> Tensor:
+        return buffer[: sizes[name]].view(dtypes[name]).view(stored[name])
+
     def merged(name: str) -> Tensor:
         name = tied if tied and name == HEAD else name
         tensors = {label: checkpoint[name] for label, checkpoint in checkpoints.items()}
         try:
-            return merge_named(config.recipe, name, depth[name], tensors, dtypes[name])
+            return merge_named(config.recipe, name, depth[name], tensors, room(name))
         except ValueError as error:
             raise UserError(str(error)) from error
 
@@ -96,7 +103,7 @@ def _rehearse(config: Config, depth: Mapping[str, float], dtypes: Mapping[str, t
     for name, dtype in dtypes.items():
         nothing = dict.fromkeys(config.names, torch.empty(0, dtype=dtype))
         try:
-            merge_named(config.recipe, name, depth[name], nothing, dtype)
+            merge_named(config.recipe, name, depth[name], nothing, torch.empty(0, dtype=dtype))
         except ValueError as error:
             raise UserError(str(error)) from error
 
