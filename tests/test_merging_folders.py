@@ -260,7 +260,7 @@ def part(**layers):
         ({"models": [{"model": "@domain", "parameters": {"lambda": 1}}]}, "'lambda' of a single model; allowed: we"),
         ({"models": [{"model": "@domain"}, {"model": "@base", "parameters": {"weight": 1}}]}, "base is the base"),
         ({"models": [{"model": "@elsewhere"}]}, "elsewhere.* is neither a folder nor owner/name"),
-        ({"parameters": [1]}, r"parameters of parameters is \[1\]|parameters .* allowed: names with values"),
+        ({"parameters": [1]}, r"parameters of the file is \[1\], allowed: names with values"),
         ({"parameters": {"weight": 1, "gamma": 0.1}}, "ties has no parameter 'gamma'; allowed: weight, density, norm"),
         ({"parameters": {"weight": 1, "density": 0}}, "weight: density is 0, allowed: above 0, at most 1"),
         ({"parameters": {"weight": 1, "density": [0.5, 1.5]}}, "layers.1.*: density is 1.5|layers.2.*: density is 1.5"),

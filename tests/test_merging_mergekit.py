@@ -122,11 +122,14 @@ def test_with_the_same_masks_dare_is_mergekits(parents, tmp_path, monkeypatch, c
 def test_shards_in_bfloat16_too(tmp_path, tied, name):
     root = write_parents(tmp_path, tied=tied, dtype=torch.bfloat16, shard="30KB", tokenizer=False)
     ours, theirs = both(root, tmp_path, **CASES[name], dtype="float32", out_dtype="bfloat16")
-    # mergekit writes a tied head once more.
-    assert theirs.keys() - ours.keys() == ({"lm_head.weight"} if tied else set())
+    assert ours.keys() == theirs.keys()
+    assert ("lm_head.weight" in ours) is not tied
+    differ = 0
     for tensor in ours:
         assert ours[tensor].dtype == theirs[tensor].dtype == torch.bfloat16
-        # Of differences of bfloat16 numbers many are equally large: where the last that stays is one of those, mergekit
-        # keeps some of them and ours all. What differs else is a rounding to bfloat16 of sums in another order.
+        # A sum in another order may be rounded to the next number.
         close = torch.isclose(ours[tensor].float(), theirs[tensor].float(), rtol=2**-7, atol=1e-6)
-        assert (~close).sum() <= (0.02 * close.numel() if name == "ties" else 0), tensor
+        differ += (~close).sum().item()
+    # Of differences between bfloat16 numbers many are equally large. Where the smallest that stays is one of those,
+    # mergekit keeps some of them and ours all.
+    assert differ <= (0.01 * sum(map(torch.numel, ours.values())) if name == "ties" else 0)
