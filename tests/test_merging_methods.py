@@ -95,9 +95,11 @@ def test_mergealign_is_tied_unless_b_is_given():
     near(mergealign(base, domain, aligned, 1.0, 0.0), d)
 
 
+@pytest.mark.parametrize("apart", [10, 1, 0.05])  # cosines of about .1, .7 and .999
 @pytest.mark.parametrize("t", [0.1, 0.5, 0.8])
-def test_slerp_turns_at_a_constant_rate(t):
+def test_slerp_turns_at_a_constant_rate(t, apart):
     a, b = values(2)
+    b = a + apart * b
     x, y = exact([a, b])
     whole = angle(x, y)
     found = slerp(a, b, t)
