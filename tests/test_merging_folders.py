@@ -279,6 +279,12 @@ def test_a_file_that_is_not_understood_is_refused(parents, tmp_path, content, me
     refused(parents, message, tmp_path, **{"merge_method": "ties", "parameters": {"weight": 1}} | content)
 
 
+def test_a_parameter_of_the_last_layer_is_refused_before_the_first_is_merged(parents, tmp_path, monkeypatch):
+    monkeypatch.setattr(folders_module, "write_shards", lambda *_: pytest.fail("began"))
+    gradient = {"merge_method": "ties", "parameters": {"weight": 1, "density": [0.5, 1, 1.5]}}
+    refused(parents, r"layers.2.*: density is 1.5, allowed: above 0, at most 1", tmp_path, **gradient)
+
+
 def test_a_file_that_cannot_be_read_is_one_line(parents, tmp_path):
     with pytest.raises(UserError, match=r"none.yml cannot be read: No such file"):
         merge_folders(tmp_path / "none.yml", tmp_path / "out")
