@@ -145,6 +145,24 @@ def test_types_are_the_widest_or_the_one_that_is_asked_for(own, tmp_path):
         assert json.loads((out / "config.json").read_text())["dtype"] == dtype
 
 
+def test_tensors_begin_at_multiples_of_their_elements_size(tmp_path):
+    tensors = {
+        "narrow": torch.ones(3, dtype=torch.bfloat16),
+        "wide": torch.ones(2),
+        "odd": torch.ones(5, dtype=torch.int8),
+    }
+    about = [{name: tuple(t.shape) for name, t in tensors.items()}, {name: t.dtype for name, t in tensors.items()}]
+    write_shards(tmp_path, *about, tensors.get)
+    content = (tmp_path / "model.safetensors").read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    assert size % 8 == 0
+    starts = {
+        name: place["data_offsets"][0] for name, place in json.loads(content[8 : 8 + size]).items() if name in tensors
+    }
+    assert all(starts[name] % tensors[name].itemsize == 0 for name in tensors)
+    assert all(torch.equal(tensor, tensors[name]) for name, tensor in load_file(tmp_path / "model.safetensors").items())
+
+
 def test_a_slice_of_all_layers_is_the_model(parents, tmp_path):
     t = [{"filter": "self_attn", "value": [0, 0.5, 1]}, {"filter": "mlp", "value": [1, 0]}, {"value": 0.5}]
     sources = [{"model": f"@{name}", "layer_range": [0, 3]} for name in ("domain", "base")]
