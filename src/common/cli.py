@@ -1,5 +1,6 @@
 """The `compendium` command."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -86,8 +87,10 @@ def merge(
     seed: Annotated[int | None, typer.Option(min=0, help="Of what DARE drops; by default 0.")] = None,
 ) -> None:
     """Merge language models into one, as a mergekit file says."""
-    from common.merging import merge_folders  # imports torch, which the other commands do without
+    gc.disable()  # importing makes many objects and no garbage; looking for some takes longer than merging small models
+    from common.merging import merge_folders  # with torch, which the other commands do without
 
+    gc.enable()
     merge_folders(config, out, seed)
     sys.stdout.write(f"{out}: merged\n")
 

@@ -35,14 +35,16 @@ def blocks(tensors: Sequence[Tensor], spare: int = 0) -> Iterator[tuple[slice, l
         yield place, used
 
 
-def blockwise(
-    kernel: Callable[..., Tensor], tensors: Sequence[Tensor], dtype: torch.dtype | None, spare: int = 0
-) -> Tensor:
-    """What `kernel` makes of the `blocks` of `tensors`, in their shape.
+def blockwise(kernel: Callable[..., Tensor], tensors: Sequence[Tensor], out: Tensor | None, spare: int = 0) -> Tensor:
+    """What `kernel` makes of the `blocks` of `tensors`, in their shape, rounded once to the type of `out`.
 
-    The result is rounded once, to `dtype`, by default the type to which torch promotes those of the tensors.
+    `out` is contiguous, takes the result and is returned; by default it is new and has the type to which torch promotes
+    those of the tensors.
     """
-    out = torch.empty(tensors[0].shape, dtype=dtype or promoted(tensors), device=tensors[0].device)
+    if out is None:
+        out = torch.empty(tensors[0].shape, dtype=promoted(tensors), device=tensors[0].device)
+    elif out.shape != tensors[0].shape:
+        raise ValueError(f"shapes differ: {tuple(tensors[0].shape)} and {tuple(out.shape)} of the result")
     flat = out.view(-1)
     for place, buffers in blocks(tensors, spare):
         flat[place] = kernel(*buffers)

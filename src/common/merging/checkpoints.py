@@ -35,7 +35,7 @@ class Checkpoint(Mapping[str, Tensor]):
         known = {name: dtype for dtype, name in DTYPES.items()}
         for path in sorted({*self._files.values()}):
             with _open(path) as file:
-                for name in file.keys() & {name for name, place in self._files.items() if place == path}:
+                for name in {name for name, place in self._files.items() if place == path} & set(file.keys()):
                     view = file.get_slice(name)
                     if view.get_dtype() not in known:
                         raise UserError(f"{name} in {path} is {view.get_dtype()}, allowed: {', '.join(known)}")

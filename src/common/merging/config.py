@@ -65,7 +65,7 @@ def _config(content: Any, text: str, seed: int | None) -> Config:
         raise ValueError(f"merge_method is {method!r}, allowed: {', '.join(METHODS)}")
     if ("models" in content) == ("slices" in content):
         raise ValueError("give either models or slices")
-    shared, layers = [_settings("parameters", content)], None
+    shared, layers = [_settings("the file", content)], None
     if "slices" in content:
         whole = _list("slices", content["slices"])
         if len(whole) > 1:

@@ -29,11 +29,7 @@ def merge_folders(config_file: Path, out: Path, seed: int | None = None) -> None
     folders = {name: _folder(name) for name in config.names}
     source = config.tokenizer_source or config.donor
     sources = folders | {source: folders.get(source) or _folder(source)}
-    with_tokenizer = companions.with_tokenizer(sources)
-    if source not in with_tokenizer and (config.tokenizer_source or with_tokenizer):
-        allowed = f"; tokenizer_source may be {', '.join(with_tokenizer)}" if with_tokenizer else ""
-        raise UserError(f"{source} has no tokenizer{allowed}")
-    companions.check_vocabularies(with_tokenizer)
+    _check_tokenizers(config, source, sources)
     configurations = {name: companions.read_configuration(folder) for name, folder in sources.items()}
     companions.check_configurations(configurations)
     checkpoints = {name: Checkpoint(folder) for name, folder in folders.items()}
@@ -45,16 +41,22 @@ def merge_folders(config_file: Path, out: Path, seed: int | None = None) -> None
         name: _dtype(config, [each.dtypes[tied if tied and name == HEAD else name] for each in checkpoints.values()])
         for name in stored
     }
+    _rehearse(config, {name: depth[name] for name in stored if not tied or name != HEAD}, dtypes)
+    sizes = {name: torch.Size(stored[name]).numel() * dtype.itemsize for name, dtype in dtypes.items()}
+    # Used for one tensor after the other: fresh memory for each would cost about as much as the arithmetic.
+    buffer = torch.empty(max(sizes.values()), dtype=torch.uint8)
+
+    def room(name: str) -> Tensor:
+        return buffer[: sizes[name]].view(dtypes[name]).view(stored[name])
 
     def merged(name: str) -> Tensor:
         name = tied if tied and name == HEAD else name
         tensors = {label: checkpoint[name] for label, checkpoint in checkpoints.items()}
         try:
-            return merge_named(config.recipe, name, depth[name], tensors, dtypes[name])
+            return merge_named(config.recipe, name, depth[name], tensors, room(name))
         except ValueError as error:
             raise UserError(str(error)) from error
 
-    _rehearse(config, depth, dtypes)
     with atomic_folder(out) as folder:
         write_shards(folder, stored, dtypes, merged)
         largest = max(stored, key=lambda name: torch.Size(stored[name]).numel())
@@ -71,6 +73,15 @@ def _folder(name: str) -> Path:
 
     model, _, revision = name.partition("@")
     return locate(model, revision=revision or None)
+
+
+def _check_tokenizers(config: Config, source: str, folders: Mapping[str, Path]) -> None:
+    """Models may all come without a tokenizer, unless the file asks for one."""
+    found = companions.with_tokenizer(folders)
+    if source not in found and (config.tokenizer_source or found):
+        allowed = f"; tokenizer_source may be {', '.join(found)}" if found else ""
+        raise UserError(f"{source} has no tokenizer{allowed}")
+    companions.check_vocabularies(found)
 
 
 def _check_weights(
@@ -93,10 +104,10 @@ def _check_weights(
 
 def _rehearse(config: Config, depth: Mapping[str, float], dtypes: Mapping[str, torch.dtype]) -> None:
     """Refuse a parameter that makes no sense for any tensor before the first one is read."""
-    for name, dtype in dtypes.items():
-        nothing = dict.fromkeys(config.names, torch.empty(0, dtype=dtype))
+    for name, place in depth.items():
+        nothing = torch.empty(0, dtype=dtypes[name])
         try:
-            merge_named(config.recipe, name, depth[name], nothing, dtype)
+            merge_named(config.recipe, name, place, dict.fromkeys(config.names, nothing), nothing)
         except ValueError as error:
             raise UserError(str(error)) from error
 

@@ -1,8 +1,9 @@
 """Merging methods: from tensors of several models, all of one shape, to one tensor of that shape.
 
-Each accumulates in float32 (float64 where a tensor is) and rounds once, to `dtype`. A value that is not a number in any
-tensor comes out as such. Names and meaning of the parameters are mergekit's; `weight` and `density` are one number for
-all models or a sequence with one for each. Each raises `ValueError` on parameters that make no sense.
+Each accumulates in float32 (float64 where a tensor is) and rounds once, to the type of `out`, which takes the result
+and is by default a new tensor. What is infinite or not a number in any tensor makes the result so too. Names and
+meaning of the parameters are mergekit's; `weight` and `density` are one number for all models or a sequence with one
+for each. Each method raises `ValueError` on shapes that differ and on parameters that make no sense.
 """
 
 import math
@@ -20,7 +21,7 @@ NEARLY_PARALLEL = 0.9995
 """Above this cosine the arc is as good as straight, and dividing by its sine would lose digits."""
 
 
-def linear(tensors: Sequence[Tensor], weight: PerModel, normalize: bool = True, dtype: torch.dtype | None = None):
+def linear(tensors: Sequence[Tensor], weight: PerModel, normalize: bool = True, out: Tensor | None = None) -> Tensor:
     """Weighted mean (Wortsman et al., arXiv 2203.05482); without `normalize` the weighted sum."""
     weights = _each("weight", weight, tensors)
     if normalize:
@@ -32,7 +33,7 @@ def linear(tensors: Sequence[Tensor], weight: PerModel, normalize: bool = True, 
             total.add_(value, alpha=share)
         return total
 
-    return blockwise(kernel, tensors, dtype)
+    return blockwise(kernel, tensors, out)
 
 
 def task_arithmetic(
@@ -41,21 +42,21 @@ def task_arithmetic(
     weight: PerModel,
     normalize: bool = False,
     lambda_: float = 1.0,
-    dtype: torch.dtype | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
     """base + lambda · Σ weight · (tensor − base) (Ilharco et al., arXiv 2212.04089)."""
     weights = _each("weight", weight, tensors)
-    return _add_task_vectors(base, tensors, weights, normalize=normalize, lambda_=lambda_, dtype=dtype)
+    return _add_task_vectors(base, tensors, weights, normalize=normalize, lambda_=lambda_, out=out)
 
 
 def mergealign(
-    base: Tensor, domain: Tensor, aligned: Tensor, a: float, b: float | None = None, dtype: torch.dtype | None = None
+    base: Tensor, domain: Tensor, aligned: Tensor, a: float, b: float | None = None, out: Tensor | None = None
 ) -> Tensor:
     """base + a · (domain − base) + b · (aligned − base), b = 1 − a where not given (MergeAlign, arXiv 2411.06824)."""
-    return task_arithmetic(base, [domain, aligned], [a, 1 - a if b is None else b], dtype=dtype)
+    return task_arithmetic(base, [domain, aligned], [a, 1 - a if b is None else b], out=out)
 
 
-def slerp(base: Tensor, other: Tensor, t: float, dtype: torch.dtype | None = None) -> Tensor:
+def slerp(base: Tensor, other: Tensor, t: float, out: Tensor | None = None) -> Tensor:
     """The point `t` of the way along the arc from base to other (Shoemake 1985), tensors taken as flat vectors.
 
     Along the straight line where the two are nearly parallel or opposite. As in mergekit a tensor of zeros is
@@ -71,7 +72,7 @@ def slerp(base: Tensor, other: Tensor, t: float, dtype: torch.dtype | None = Non
     else:
         angle = math.acos(cosine) if math.isfinite(cosine) else math.nan
         first, second = math.sin((1 - t) * angle) / math.sin(angle), math.sin(t * angle) / math.sin(angle)
-    return blockwise(lambda x, y: x.mul_(first).add_(y, alpha=second), [base, other], dtype)
+    return blockwise(lambda x, y: x.mul_(first).add_(y, alpha=second), [base, other], out)
 
 
 def ties(
@@ -82,7 +83,7 @@ def ties(
     normalize: bool = True,
     rescale: bool = False,
     lambda_: float = 1.0,
-    dtype: torch.dtype | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
     """TIES: trim task vectors, elect a sign for each element, add those that agree (Yadav et al., arXiv 2306.01708).
 
@@ -99,7 +100,7 @@ def ties(
         if factor != 1:
             delta.mul_(factor)
 
-    settings = {"normalize": normalize, "lambda_": lambda_, "dtype": dtype}
+    settings = {"normalize": normalize, "lambda_": lambda_, "out": out}
     return _add_task_vectors(base, tensors, weights, sparsify=trimmed, elect=True, **settings)
 
 
@@ -112,7 +113,7 @@ def dare_linear(
     rescale: bool = True,
     lambda_: float = 1.0,
     seed: int = 0,
-    dtype: torch.dtype | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
     """Task arithmetic on randomly dropped task vectors (DARE: Yu et al., arXiv 2311.03099).
 
@@ -120,7 +121,7 @@ def dare_linear(
     seeds is what nothing dropped would give.
     """
     weights, dropped = _each("weight", weight, tensors), _dropout(_densities(density, tensors), rescale, seed)
-    settings = {"normalize": normalize, "lambda_": lambda_, "dtype": dtype}
+    settings = {"normalize": normalize, "lambda_": lambda_, "out": out}
     return _add_task_vectors(base, tensors, weights, sparsify=dropped, **settings)
 
 
@@ -133,11 +134,11 @@ def dare_ties(
     rescale: bool = True,
     lambda_: float = 1.0,
     seed: int = 0,
-    dtype: torch.dtype | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
     """TIES with elements dropped at random as by DARE (arXiv 2311.03099) in place of the smallest ones."""
     weights, dropped = _each("weight", weight, tensors), _dropout(_densities(density, tensors), rescale, seed)
-    settings = {"normalize": normalize, "lambda_": lambda_, "dtype": dtype}
+    settings = {"normalize": normalize, "lambda_": lambda_, "out": out}
     return _add_task_vectors(base, tensors, weights, sparsify=dropped, elect=True, **settings)
 
 
@@ -150,7 +151,7 @@ def _add_task_vectors(
     elect: bool = False,
     normalize: bool,
     lambda_: float,
-    dtype: torch.dtype | None,
+    out: Tensor | None,
 ) -> Tensor:
     """base + lambda · the sum of weighted task vectors, each after `sparsify(vector, number of its model, scratch)`."""
     _number("lambda", lambda_)
@@ -178,7 +179,7 @@ def _add_task_vectors(
             agreed.div_(divisor.add_(torch.eq(divisor, 0, out=scratch)))
         return start.add_(agreed, alpha=lambda_)
 
-    return blockwise(kernel, [base, *tensors], dtype, spare=4)
+    return blockwise(kernel, [base, *tensors], out, spare=4)
 
 
 def _cut(base: Tensor, tensor: Tensor, density: float, rescale: bool) -> tuple[float, float]:

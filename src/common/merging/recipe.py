@@ -110,11 +110,11 @@ class Recipe:
             raise ValueError(f"{self.method} needs {name}, which has no value for {tensor}")
         return parameter.default
 
-    def merge(self, tensor: str, depth: float, tensors: Sequence[Tensor], dtype: torch.dtype | None = None) -> Tensor:
+    def merge(self, tensor: str, depth: float, tensors: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
         """Merge tensors of one name, the base's first where the method takes one.
 
-        Tensors without a fraction, such as counters, stay as they are. Raises `ValueError` where those differ, and
-        where a parameter makes no sense.
+        `out` takes the result and sets its type, as in the methods. Tensors without a fraction, such as counters, stay
+        as they are. Raises `ValueError` where those differ, and where a parameter makes no sense.
         """
         if not all(each.is_floating_point() for each in tensors):
             if any(each.dtype != tensors[0].dtype or not torch.equal(each, tensors[0]) for each in tensors):
@@ -122,4 +122,4 @@ class Recipe:
             return tensors[0].clone()
         first, rest = ([tensors[0]], tensors[1:]) if self.takes_base else ([], tensors)
         inputs = [*first, rest] if "tensors" in self._signature else [*first, *rest]
-        return METHODS[self.method](*inputs, **self.arguments(tensor, depth), dtype=dtype)
+        return METHODS[self.method](*inputs, **self.arguments(tensor, depth), out=out)

@@ -56,7 +56,7 @@ def _scalar(value: Any, kind: type) -> float | bool | int:
         try:
             value = float(value)
         except ValueError:
-            raise ValueError(f"{value!r} is no number") from None
+            raise ValueError(f"{value!r}, allowed: finite numbers") from None
     fits = isinstance(value, bool) if kind is bool else isinstance(value, int | kind) and not isinstance(value, bool)
     if not fits or (kind is float and not math.isfinite(value)):
         allowed = {bool: "true or false", int: "whole numbers", float: "finite numbers"}[kind]

@@ -58,16 +58,20 @@ def merge_state_dicts(
     merged = {}
     for name in names:
         tensors = dict(zip(labels, (state[name] for state in states), strict=True))
-        merged[name] = merge_named(recipe, name, depth[name], tensors, dtype)
+        out = torch.empty(shapes[0][name], dtype=dtype, device=states[0][name].device) if dtype else None
+        merged[name] = merge_named(recipe, name, depth[name], tensors, out)
     return {name: merged[embedding if embedding and name == HEAD else name] for name in states[0]}
 
 
 def merge_named(
-    recipe: Recipe, name: str, depth: float, tensors: Mapping[str, Tensor], dtype: torch.dtype | None
+    recipe: Recipe, name: str, depth: float, tensors: Mapping[str, Tensor], out: Tensor | None = None
 ) -> Tensor:
-    """Merge tensors, given by their models' labels. Raises `ValueError` with the name, on a value not finite too."""
+    """Merge tensors of one name, given by their models' labels, into `out` if there is one.
+
+    Raises `ValueError`, with the name, as the methods do, and on values that are not finite.
+    """
     try:
-        merged = recipe.merge(name, depth, list(tensors.values()), dtype)
+        merged = recipe.merge(name, depth, list(tensors.values()), out)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
     # Summing is many times faster than asking each element; a sum that merely overflows proves nothing.
