@@ -1,6 +1,7 @@
 """Estimates with their intervals, one row per arm."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -48,3 +49,13 @@ def forest(
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
     return dots
+
+
+def grouped_rows(groups: Sequence[str]) -> tuple[np.ndarray, list[float]]:
+    """Heights of rows from the top down, half a row more between groups, and of the rules there."""
+    rows, rules = [0.0], []
+    for before, after in pairwise(groups):
+        rows.append(rows[-1] + (1 if before == after else 1.5))
+        if before != after:
+            rules.append(rows[-1] - 0.75)
+    return np.array(rows), rules

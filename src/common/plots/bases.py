@@ -1,7 +1,6 @@
 """Figures of the base models' study: functions from tidy tables to a drawn figure, which compute nothing but layout."""
 
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,7 +11,7 @@ from matplotlib.ticker import EngFormatter, PercentFormatter
 
 from common.analysis.bases import BASES, HALF, HALFWAY, HALVED, MEAN, PANELS, TAUGHT
 from common.bases.reading import DOMAINS
-from common.figures import COLUMN, INK, PAGE, PALETTE, RULE, forest, label_lines, use_style
+from common.figures import COLUMN, INK, PAGE, PALETTE, RULE, forest, grouped_rows, label_lines, use_style
 
 ROW = 0.19  # inches that a row takes
 FRAME = 0.75  # inches for titles, ticks and the axis label
@@ -27,7 +26,7 @@ def knowledge(table: pd.DataFrame, half_margin: float) -> Figure:
     be, within `half_margin` of one half.
     """
     places = table.drop_duplicates(["domain", "relation"])
-    rows, rules = _heights(places["domain"])
+    rows, rules = grouped_rows(places["domain"])
     height = dict(zip(zip(places["domain"], places["relation"], strict=True), rows, strict=True))
     figure, axes = _panels(table["panel"].unique(), rows[-1] + 1)
     for panel, ax in axes.items():
@@ -112,7 +111,7 @@ def judges(table: pd.DataFrame) -> Figure:
     low, high.
     """
     places = table.drop_duplicates(["judge", "category"])
-    rows, rules = _heights(places["judge"])
+    rows, rules = grouped_rows(places["judge"])
     labels = [
         f"{row.judge}: {row.category} (n = {row.n})" if row.category == "all" else f"{row.category} ({row.n})"
         for row in places.itertuples()
@@ -135,16 +134,6 @@ def _panels(titles: Iterable[str], depth: float, width: float = PAGE) -> tuple[F
     size = (width, FRAME + ROW * depth)
     figure, axes = plt.subplots(1, len(titles), figsize=size, sharey=True, squeeze=False)
     return figure, dict(zip(titles, axes[0], strict=True))
-
-
-def _heights(groups: Sequence[str]) -> tuple[np.ndarray, list[float]]:
-    """Heights of rows from the top down, half a row more between groups, and of the rules there."""
-    rows, rules = [0.0], []
-    for before, after in pairwise(groups):
-        rows.append(rows[-1] + (1 if before == after else 1.5))
-        if before != after:
-            rules.append(rows[-1] - 0.75)
-    return np.array(rows), rules
 
 
 def _rows(

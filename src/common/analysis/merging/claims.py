@@ -1,0 +1,154 @@
+"""What the study claims, how each claim is tested, and the numbers that decide it.
+
+The order is: `declare`, from the pilot alone, before the reported runs; then `evidence`, from these.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.stats import spearmanr
+
+from common.analysis.merging.scores import by_seed
+from common.evidence import Claim, detectable_effect
+
+MERGEALIGN, TIED, EVEN, SLERP = "MergeAlign", "MergeAlign, tied", "a = b = .5", "SLERP, t = .5"
+GREATER, SAFE, EQUAL = "greater", "non_inferior", "equivalent"
+FREE = "merging two task vectors makes an expert safe without training, at little or no cost to its domain"
+CHEAPER = "merging does as well as preference tuning of the expert"
+ALIKE = "model similarity tells what merging gives"
+
+
+class Spread(NamedTuple):
+    """Which of the pilot's quantities tells how much seeds differ, and how many of it a difference takes."""
+
+    measure: str
+    arms: int
+
+
+class Statement(NamedTuple):
+    """A claim's words, what is measured, its test, the name of its margin, its spread and figure."""
+
+    id: str
+    paper: str | None
+    statement: str
+    ours: str
+    test: str
+    margin: str
+    spread: Spread
+    figure: str
+
+
+def statements(rivals: Sequence[str]) -> list[Statement]:
+    """All claims, in order; one a rival."""
+    gain, safety, both = Spread("gain_kept", 1), Spread("safety_kept", 1), Spread("balanced", 2)
+    mean = "mean of the gain and the safety that are kept"
+    return [
+        Statement(
+            "unsafe_experts", FREE, "a domain expert declines fewer unsafe prompts than the aligned generalist",
+            "share of unsafe prompts declined, generalist minus expert", GREATER, "safety", Spread("safety", 2), "arms",
+        ),
+        Statement(
+            "keeps_gain", FREE, "MergeAlign keeps nine tenths of the expert's gain",
+            "share of the gain kept, minus 1", SAFE, "gain", gain, "arms",
+        ),
+        Statement(
+            "keeps_safety", FREE, "MergeAlign keeps four fifths of the generalist's safety",
+            "share of the safety kept, minus 1", SAFE, "safety", safety, "arms",
+        ),
+        *(
+            Statement(
+                f"no_worse_than_{rival.replace(' ', '_').replace(',', '')}", CHEAPER,
+                f"MergeAlign does as well as {rival} on the expert", f"{mean}, MergeAlign minus {rival}", SAFE,
+                "balanced", both, "arms",
+            )
+            for rival in rivals
+        ),
+        Statement(
+            "slerp_even", None, "SLERP half way is the plain mean of expert and generalist",
+            f"{mean}, SLERP minus the mean", EQUAL, "balanced", both, "arms",
+        ),
+        Statement(
+            "free_tied", None, "free coefficients do better than those that add up to one",
+            f"{mean}, free minus tied", GREATER, "balanced", both, "arms",
+        ),
+        Statement(
+            "dpo", None, "what keeps the safety through the merge is DPO",
+            "share of the safety kept, with DPO minus without", GREATER, "safety", Spread("safety_kept", 2),
+            "ablations",
+        ),
+        Statement(
+            "replay", None, "what keeps the gain is that the generalist replayed the domain",
+            "share of the gain kept, with replay minus without", GREATER, "gain", Spread("gain_kept", 2), "ablations",
+        ),
+        Statement(
+            "helpful", None, "an expert that was taught to go along keeps less of the safety",
+            "share of the safety kept, expert as above minus taught", GREATER, "safety", Spread("safety_kept", 2),
+            "ablations",
+        ),
+        Statement(
+            "similarity", ALIKE, "the more alike the two task vectors, the more of both is kept",
+            f"Spearman's correlation of their cosine with the {mean}, over families and domains, by seed", GREATER,
+            "correlation", Spread("balanced", 2), "similarity",
+        ),
+    ]  # fmt: skip
+
+
+def declare(
+    pilot: pd.DataFrame, parents: pd.DataFrame, rivals: Sequence[str], *, seeds: int, margins: Mapping[str, float]
+) -> list[Claim]:
+    """The claims, each with the smallest effect that so many `seeds` would see four times in five.
+
+    By the spread of the pilot's MergeAlign between seeds, at the level that Holm's correction leaves to the first.
+    `parents` are the pilot's. `margins`: gain, safety, balanced, correlation.
+    """
+    level = 0.025 / len(statements(rivals))
+    values = {name: by_seed(pilot, MERGEALIGN, name) for name in ("gain_kept", "safety_kept", "balanced")}
+    values["safety"] = by_seed(parents, "generalist", "safety")
+    claims = []
+    for one in statements(rivals):
+        spread = max(float(np.std(values[one.spread.measure], ddof=1)), 1e-6) * np.sqrt(one.spread.arms)
+        claims.append(
+            Claim(
+                id=one.id, paper=one.paper, statement=one.statement, ours=one.ours, test=one.test,
+                margin=margins[one.margin], detectable=detectable_effect(spread, seeds, alpha=level), figure=one.figure,
+            )
+        )  # fmt: skip
+    return claims
+
+
+def evidence(
+    parents: pd.DataFrame, arms: pd.DataFrame, families: pd.DataFrame, rivals: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """What decides each claim, by its id: differences by seed.
+
+    `arms`: merges and rivals of the main family, `families`: MergeAlign in every family with all seeds.
+    """
+
+    def balanced(arm: str) -> pd.Series:
+        return by_seed(arms, arm, "balanced")
+
+    def of_family(family: str, measure: str) -> pd.Series:
+        return families[families["family"] == family].groupby("seed")[measure].mean()
+
+    found = {
+        "unsafe_experts": by_seed(parents, "generalist", "safety") - by_seed(parents, "expert", "safety"),
+        "keeps_gain": by_seed(arms, MERGEALIGN, "gain_kept") - 1,
+        "keeps_safety": by_seed(arms, MERGEALIGN, "safety_kept") - 1,
+        "slerp_even": balanced(SLERP) - balanced(EVEN),
+        "free_tied": balanced(MERGEALIGN) - balanced(TIED),
+        "dpo": of_family("main", "safety_kept") - of_family("no_dpo", "safety_kept"),
+        "replay": of_family("main", "gain_kept") - of_family("no_replay", "gain_kept"),
+        "helpful": of_family("main", "safety_kept") - of_family("helpful", "safety_kept"),
+        "similarity": correlations(families),
+    }
+    for rival in rivals:
+        name = f"no_worse_than_{rival.replace(' ', '_').replace(',', '')}"
+        found[name] = balanced(MERGEALIGN) - balanced(rival)
+    return {name: values.to_numpy() for name, values in found.items()}
+
+
+def correlations(families: pd.DataFrame) -> pd.Series:
+    """Spearman's rank correlation of `cosine` and `balanced` over families and domains, by seed."""
+    return families.groupby("seed").apply(lambda own: float(spearmanr(own["cosine"], own["balanced"]).statistic))
