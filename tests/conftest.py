@@ -1,5 +1,6 @@
 """A checkout of its own for the tests that run the pipeline."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -12,12 +13,18 @@ from hypothesis import settings
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.transforms import Bbox
 
+from common.corpus import build_corpus
 from common.project import CACHE, ROOT
 from common.sources import fetch, load_sources
 
 # How long an example takes says how busy the machine is, and nothing about the code.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+def pytest_collection_modifyitems(items):
+    """The two files that run the pipeline take longest: one for each worker to begin with, the others fill up."""
+    items.sort(key=lambda item: item.path.stem not in {"test_make_figures", "test_faults"})
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,18 @@ def made_checkout(folder: Path) -> Checkout:
     checkout.ok("git", "init", "--quiet")
     checkout.commit(".")
     return checkout
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory) -> Path:
+    """The tables of all pinned sources, built once for all workers of this test run."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "corpus"
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            build_corpus(folder, ROOT / "sources.yaml", CACHE / "sources")
+    return folder
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,14 @@
-"""Change each parameter of a study a little and tell what it changed: `python perturb.py STUDY SCALE`.
+"""Do a study again, then change each of its parameters a little: `python perturb.py STUDY SCALE`.
 
-Runs the notebook's cells in this process. A sweep whose keys are all in the cache is taken from there; a key that is
-not is an effect already, and the notebook goes no further. Prints a JSON object: parameter → effect, or null.
+Runs the notebook's cells in this process, its sweeps too, where the cache lacks them: what comes out must be what the
+pipeline's worker processes gave. Then a sweep whose keys are all in the cache is taken from there; a key that is not is
+an effect of the changed parameter already, and the notebook goes no further. Prints a JSON object: `changed`, the
+results and figures that came out otherwise than the pipeline's, and `effects`, parameter → effect, or null.
 """
 
 import copy
-import io
+import functools
+import importlib
 import json
 import os
 import sys
@@ -17,14 +20,13 @@ import matplotlib as mpl
 
 mpl.use("agg")
 
-from matplotlib.figure import Figure
-from PIL import Image
-
+import common.study
 import common.sweep
 from common.files import digest
 from common.notebooks import read_notebook
 from common.project import BUILD, ROOT
 from common.scales import section
+from common.study import Study
 
 OTHER = {
     "gpt2": "llama",
@@ -57,8 +59,22 @@ def perturbed(value: object, path: str) -> Iterator[tuple[str, object]]:
         yield path, value + 1 if isinstance(value, int) else value * 1.5
 
 
+def in_this_process(pool, jobs):
+    for job in jobs:
+        _, reason = pool._cell(job, os.getpid())
+        assert reason is None, reason
+        yield job
+
+
 def no_new_runs(pool, jobs):
     raise NewRun
+
+
+def files(folder: Path) -> dict[str, str]:
+    """Digest of each file of a study's folder that must be the same whenever it is made."""
+    others = {"timing.csv", "notebook.ipynb"}
+    paths = [path for path in folder.rglob("*") if path.is_file() and path.name not in others]
+    return {str(path.relative_to(folder)): digest(path) for path in paths}
 
 
 def outcome(notebook, parameters: dict, work: Path) -> object:
@@ -78,27 +94,45 @@ def outcome(notebook, parameters: dict, work: Path) -> object:
     return digest(work)
 
 
+def without_pictures(study: str) -> None:
+    """Of a figure only its data from now on, which tell as much, and of code and git only what is new."""
+    plots = importlib.import_module(f"common.plots.{study}")
+    for name, drawn in list(vars(plots).items()):
+        if callable(drawn):
+            setattr(plots, name, lambda *values, **named: None)
+    Study.figure = lambda self, name, figure, data: data.to_csv(self.folder / "figures" / f"{name}.csv")
+    common.sweep.code_of = functools.cache(common.sweep.code_of)
+    common.study.committed_records = lambda folder, root: {}
+
+
 def main(study: str, scale: str) -> None:
     os.environ["COMPENDIUM_SCALE"] = scale
     os.environ["COMPENDIUM_FRESH"] = "1"
-    common.sweep.Pool.done = no_new_runs
-    pixel = io.BytesIO()
-    Image.new("1", (1, 1)).save(pixel, "png")
-    # No pictures: the data beside a figure tell as much, and much sooner.
-    Figure.savefig = lambda figure, buffer, **options: buffer.write(pixel.getvalue())
     notebook = read_notebook(ROOT / "notebooks" / f"{study}.ipynb")
     parameters = section(scale, study)
     BUILD.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=BUILD) as folder:
         work = Path(folder) / "work"
+        common.sweep.Pool.done = in_this_process
+        outcome(notebook, parameters, work)
+        made = {part: files(work / part) for part in ("results", "figures")}
+        there = {part: files(ROOT / part / scale / study) for part in made}
+        changed = [
+            f"{part}/{name}"
+            for part in made
+            for name in made[part].keys() | there[part].keys()
+            if made[part].get(name) != there[part].get(name)
+        ]
+        common.sweep.Pool.done = no_new_runs
+        without_pictures(study)
         expected = outcome(notebook, parameters, work)
         assert len(str(expected)) == 64, expected
         effects = {}
         for name, value in parameters.items():
-            for path, changed in perturbed(value, name):
-                found = outcome(notebook, parameters | {name: changed}, work)
+            for path, other in perturbed(value, name):
+                found = outcome(notebook, parameters | {name: other}, work)
                 effects[path] = None if found == expected else found if len(str(found)) != 64 else "other results"
-    print(json.dumps(effects))
+    print(json.dumps({"changed": changed, "effects": effects}))
 
 
 if __name__ == "__main__":

@@ -59,3 +59,8 @@ def keeps_nothing(x: int, log: str, keep: Path) -> dict:
 def reader(x: int, log: str, model: Path) -> dict:
     _note(log, f"{x}")
     return {"read": int((model / "0.txt").read_text()) * x}
+
+
+def named(model: str, log: str, **models: Path) -> dict:
+    _note(log, model)
+    return {"read": int((models[model] / "0.txt").read_text()), "given": len(models)}

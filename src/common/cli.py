@@ -1,5 +1,6 @@
 """The `compendium` command."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -77,6 +78,21 @@ def restore() -> None:
     """Let params.yaml name its own scale again, after a `make figures SCALE=…` that was killed."""
     restore_scale()
     sys.stdout.write(f"params.yaml: scale {current_scale()}\n")
+
+
+@app.command()
+def merge(
+    config: Annotated[Path, typer.Argument(help="A mergekit file: merge_method, models, parameters and so on.")],
+    out: Annotated[Path, typer.Argument(help="The merged model's folder, made anew.")],
+    seed: Annotated[int | None, typer.Option(min=0, help="Of what DARE drops; by default 0.")] = None,
+) -> None:
+    """Merge language models into one, as a mergekit file says."""
+    gc.disable()  # importing makes many objects and no garbage; looking for some takes longer than merging small models
+    from common.merging import merge_folders  # with torch, which the other commands do without
+
+    gc.enable()
+    merge_folders(config, out, seed)
+    sys.stdout.write(f"{out}: merged\n")
 
 
 def _dvc(*arguments: str) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import nbformat
 import pydantic
-from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
 
 from common.errors import UserError
@@ -67,13 +66,22 @@ def code_cells(notebook: NotebookNode) -> list[str]:
     sources = []
     for number, cell in enumerate(notebook.cells, start=1):
         if cell.cell_type == "code":
-            source = TransformerManager().transform_cell(cell.source)
             try:
-                ast.parse(source)
+                sources.append(_plain(cell.source))
             except SyntaxError as error:
                 raise UserError(f"cell {number}, line {error.lineno}, is not Python: {error.msg}") from error
-            sources.append(source)
     return sources
+
+
+def _plain(source: str) -> str:
+    try:
+        ast.parse(source)
+    except SyntaxError:  # a cell with magics; IPython takes a while to load, and few cells have any
+        from IPython.core.inputtransformer2 import TransformerManager
+
+        source = TransformerManager().transform_cell(source)
+        ast.parse(source)
+    return source
 
 
 def _dump(notebook: dict) -> str:

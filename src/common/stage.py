@@ -15,10 +15,8 @@ import typer
 from common.environment import STARTER
 from common.errors import UserError, run_command
 from common.files import atomic_folder, digest, write_atomic
-from common.notebooks import canonical, check_parameters, code_cells, notebook_digest, read_notebook
 from common.processes import exit_with, only_one
 from common.project import BUILD, CACHE, DATA, ROOT
-from common.provenance import import_closure
 from common.scales import lent_scale, section
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -27,6 +25,8 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 @app.callback()
 def started() -> None:
     """One command for each stage of the pipeline."""
+    # jsonschema, which reads notebooks, would compile a grammar of web addresses for a second; notebooks need none.
+    sys.modules.setdefault("rfc3987_syntax", None)
     if "DVC_ROOT" in os.environ:
         exit_with(os.getppid())
     if starter := os.environ.get(STARTER):
@@ -97,12 +97,17 @@ def checkpoints(scale: str) -> None:
 @app.command()
 def notebook(study: str) -> None:
     """Notebook → its canonical source and the digest of the code it imports."""
+    from common.notebooks import canonical, read_notebook
+
     source = read_notebook(ROOT / "notebooks" / f"{study}.ipynb")
     write_atomic(BUILD / "notebooks" / f"{study}.ipynb", canonical(source))
     write_atomic(BUILD / "notebooks" / f"{study}.code.json", _code(study))
 
 
 def _code(study: str) -> str:
+    from common.notebooks import code_cells, read_notebook
+    from common.provenance import import_closure
+
     source = read_notebook(ROOT / "notebooks" / f"{study}.ipynb")
     return json.dumps(import_closure(code_cells(source)), indent=1) + "\n"
 
@@ -127,6 +132,7 @@ def study(study: str, scale: str) -> None:
 
 
 def _study(study: str, scale: str) -> None:
+    from common.notebooks import check_parameters, notebook_digest, read_notebook
     from common.runner import execute
 
     knobs = section(scale, study)
@@ -149,6 +155,8 @@ def _study(study: str, scale: str) -> None:
 
 def fingerprint(study: str, scale: str) -> dict[str, str]:
     """Everything that a study's result rests on, as digests."""
+    from common.notebooks import canonical, notebook_digest, read_notebook
+
     return {
         "notebook": notebook_digest(canonical(read_notebook(ROOT / "notebooks" / f"{study}.ipynb"))),
         "code": notebook_digest(_code(study)),

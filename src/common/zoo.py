@@ -34,7 +34,7 @@ def load(
 
     Raises `UserError`, one line, where a model or tokenizer cannot be had or is not complete, or do not fit together.
     """
-    folder = _folder(name, root, revision)
+    folder = locate(name, root=root, revision=revision)
     weights = _weights(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **weights)
@@ -62,7 +62,11 @@ def load(
     return model.eval(), tokenizer
 
 
-def _folder(name: str, root: Path | None, revision: str | None) -> Path:
+def locate(name: str, *, root: Path | None = None, revision: str | None = None) -> Path:
+    """The folder of a model whose name is what `load` takes; one from the hub is downloaded, pickles and code left out.
+
+    Raises `UserError`, one line, where there is none.
+    """
     for folder in ([root / name] if root else []) + [Path(name)]:
         if folder.is_dir():
             if revision is not None:

@@ -81,14 +81,20 @@ def sweep(
     `run(**cell, **inputs)` is called in a worker process here or, with `cluster`, on the Dask cluster whose scheduler
     has that address and which sees the same files. A run is there when the cache has its record, or `committed`, the
     rows kept in git, by key; without `trust_committed` these only tell how long runs take. Inputs may be what another
-    sweep's runs `kept`: where a row in git stood for such a run, it is done when the first run needs its files.
+    sweep's runs `kept`: where a row in git stood for such a run, it is done when the first run needs its files. A run
+    that takes any number of inputs (`**models`) is given, and keyed by, those kept ones whose names its cell has among
+    its values; an input that no cell has is refused.
     Raises `UserError` for an empty grid, a cell that is there twice or a missing input, before anything runs, and
     `SweepError` at the end where cells failed.
     """
     if not cells:
         raise UserError(f"sweep {name}: the grid is empty")
-    code, content = code_of(run), _contents(inputs)
-    jobs = [Job(key_of(cell, code, content), cell) for cell in cells]
+    code, content, chosen = code_of(run), _contents(inputs), _chosen(run, inputs)
+    jobs = [
+        Job(key_of(cell, code, _of_cell(content, chosen, cell)), cell, _of_cell(inputs, chosen, cell)) for cell in cells
+    ]
+    if unused := chosen - {value for cell in cells for value in cell.values() if isinstance(value, str)}:
+        raise UserError(f"sweep {name}: no cell names the input {', '.join(sorted(unused))}")
     if len({job.key for job in jobs}) < len(jobs):
         raise UserError(f"sweep {name}: the grid holds a cell twice")
     store = Cache(cache)
@@ -96,7 +102,7 @@ def sweep(
     known = committed if trust_committed else {}
     found = {job.key: _known(job, known) or store.read(job.key, _say) for job in jobs}
     todo = [job for job in jobs if found[job.key] is None]
-    pool = Pool(run, dict(inputs), store, workers or cores(), cluster)
+    pool = Pool(run, store, workers or cores(), cluster)
     if todo:
         found |= _computed(pool, todo, jobs, name, committed)
     kept = [Kept(job, pool, name) for job in jobs] if "keep" in signature(run).parameters else []
@@ -121,20 +127,34 @@ def _contents(inputs: Mapping[str, Path | Kept]) -> dict[str, str]:
     return {name: value.content if isinstance(value, Kept) else files[name] for name, value in inputs.items()}
 
 
+def _chosen(run: Callable[..., dict], inputs: Mapping[str, Path | Kept]) -> set[str]:
+    """Names of inputs that a cell takes by naming them."""
+    return {name for name, value in inputs.items() if isinstance(value, Kept)} - signature(run).parameters.keys()
+
+
+def _of_cell(inputs: Mapping[str, object], chosen: set[str], cell: Mapping[str, object]) -> dict[str, object]:
+    values = [value for value in cell.values() if isinstance(value, str)]
+    return {name: value for name, value in inputs.items() if name not in chosen or name in values}
+
+
 def _computed(
     pool: Pool, todo: list[Job], jobs: list[Job], name: str, committed: Mapping[str, Record]
 ) -> dict[str, Record]:
     """Do the runs `todo` of a sweep of `jobs`; their records by key."""
-    needed = {input_name: value for input_name, value in pool.inputs.items() if isinstance(value, Kept)}
-    ready = replace(pool, inputs=pool.inputs | dict(zip(needed, folders(list(needed.values())), strict=True)))
+    needed = {value.job.key: value for job in todo for value in job.inputs.values() if isinstance(value, Kept)}
+    made = dict(zip(needed, folders(list(needed.values())), strict=True))
+    todo = [
+        replace(job, inputs={n: made[v.job.key] if isinstance(v, Kept) else v for n, v in job.inputs.items()})
+        for job in todo
+    ]
     found: dict[str, Record | None] = {}
     failures: dict[str, Failure] = {}
-    duration = estimate(ready, todo, committed.values())
+    duration = estimate(pool, todo, committed.values())
     _say(f"{name}: {len(jobs)} runs, {len(jobs) - len(todo)} there, {len(todo)} to do, {duration}")
     # A size of our own: tqdm hides its line on a terminal that says it has none, as a notebook's may.
     size = {"ncols": 90, "nrows": 24}
     with tqdm(total=len(todo), desc=name, unit="run", file=sys.stderr, leave=False, **size) as bar:
-        for ended in ready.done(todo):
+        for ended in pool.done(todo):
             bar.update()
             if isinstance(ended, Failure):
                 failures[ended.job.key] = ended

@@ -24,10 +24,14 @@ from common.sweep.records import Cache, Record
 
 @dataclass(frozen=True)
 class Job:
-    """A cell to run: `run(**cell, **inputs)`, its record goes to the cache under `key`."""
+    """A cell to run: `run(**cell, **inputs)`, its record goes to the cache under `key`.
+
+    By the time it runs its inputs are files and folders.
+    """
 
     key: str
     cell: dict[str, object]
+    inputs: dict[str, object]
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,6 @@ class Pool:
     """
 
     run: Callable[..., dict]
-    inputs: dict[str, Path]
     cache: Cache
     workers: int
     cluster: str | None = None
@@ -109,12 +112,12 @@ class Pool:
             kept = None
             if "keep" in taken:
                 with atomic_folder(self.cache.files(job.key)) as folder:
-                    metrics = self.run(**job.cell, **self.inputs, **resumable, keep=folder)
+                    metrics = self.run(**job.cell, **job.inputs, **resumable, keep=folder)
                     if not any(folder.iterdir()):
                         raise ValueError("the run kept no file")
                 kept = digest(self.cache.files(job.key))
             else:
-                metrics = self.run(**job.cell, **self.inputs, **resumable)
+                metrics = self.run(**job.cell, **job.inputs, **resumable)
             tables = {name: value for name, value in metrics.items() if isinstance(value, dict)}
             timing = {
                 "seconds": round(time.perf_counter() - begun, 2),

@@ -1,0 +1,86 @@
+"""Evaluate models that runs kept, and merges of them: the functions that sweeps call."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from common import zoo
+from common.experts.evaluation import exam, examine
+from common.experts.similarity import alikeness, contributions, path_losses
+from common.merging import merge_state_dicts
+
+TABLES = ("facts", "unsafe_prompts", "benign_prompts", "replies", "judged_responses")
+
+State = Mapping[str, Tensor]
+
+
+def examine_model(
+    model: str, domain: str, split: str, attacks: bool, facts_per_relation: int, seed: int, *, facts: Path,
+    unsafe_prompts: Path, benign_prompts: Path, replies: Path, judged_responses: Path, **models: Path,
+) -> dict[str, float]:  # fmt: skip
+    """What `common.experts.evaluation.examine` finds of the model of that name among `models`."""
+    asked = exam(split, facts_per_relation, facts, unsafe_prompts, benign_prompts, replies, judged_responses)
+    return examine(*zoo.load(str(models[model])), domain, asked, attacks=attacks)
+
+
+def examine_merge(
+    base: str, expert: str, generalist: str, method: str, settings: dict, domain: str, split: str, attacks: bool,
+    facts_per_relation: int, seed: int, *, facts: Path, unsafe_prompts: Path, benign_prompts: Path, replies: Path,
+    judged_responses: Path, **models: Path,
+) -> dict[str, float]:  # fmt: skip
+    """The same of a merge of an expert and a generalist, and the `cosine` of their task vectors.
+
+    `method` and `settings` are those of `common.merging`; SLERP goes from the expert to the generalist. `seed` is that
+    of what a method draws at random. Raises `RuntimeError` where the merge is one of the models that it is made of.
+    """
+    asked = exam(split, facts_per_relation, facts, unsafe_prompts, benign_prompts, replies, judged_responses)
+    model, tokenizer = zoo.load(str(models[base]))
+    origin = model.state_dict()
+    states = [zoo.load(str(models[name]))[0].state_dict() for name in (expert, generalist)]
+    merged = merged_state(method, origin, *states, settings, seed)
+    for name, state in zip((base, expert, generalist), (origin, *states), strict=True):
+        if all(torch.equal(merged[key], state[key]) for key in merged):
+            raise RuntimeError(f"{method} {settings} gives {name} itself: it merged nothing")
+    alike = cosine(origin, *states)
+    model.load_state_dict(merged)
+    return {"cosine": alike} | examine(model, tokenizer, domain, asked, attacks=attacks)
+
+
+def merged_state(method: str, base: State, expert: State, generalist: State, settings: dict, seed: int) -> State:
+    """The merge of three models' weights, in memory."""
+    drawn = {"seed": seed} if method.startswith("dare") else {}
+    if method == "slerp":
+        return merge_state_dicts(method, expert, [generalist], **settings)
+    return merge_state_dicts(method, base, [expert, generalist], **drawn, **settings)
+
+
+def cosine(base: State, expert: State, generalist: State) -> float:
+    """Of the two task vectors, all weights as one vector."""
+    vectors = [torch.cat([(state[n] - base[n]).double().flatten() for n in base]) for state in (expert, generalist)]
+    return torch.nn.functional.cosine_similarity(*vectors, dim=0).item()
+
+
+def compare(
+    base: str, expert: str, generalist: str, domain: str, settings: dict, steps: int, facts_per_relation: int,
+    seed: int, *, facts: Path, unsafe_prompts: Path, benign_prompts: Path, replies: Path, judged_responses: Path,
+    **models: Path,
+) -> dict[str, object]:  # fmt: skip
+    """How alike the two task vectors are, what each layer's part brings to the MergeAlign of them, losses between.
+
+    Tables: `alikeness`, `contribution`, `path` (see `common.experts.similarity`); single values: the cosine and the
+    share of equal signs of the whole vectors.
+    """
+    asked = exam("validation", facts_per_relation, facts, unsafe_prompts, benign_prompts, replies, judged_responses)
+    started, tokenizer = zoo.load(str(models[base]))
+    tuned = [zoo.load(str(models[name]))[0] for name in (expert, generalist)]
+    alike = alikeness(started, *tuned, tokenizer, asked)
+    whole = alike[alike["part"] == "all"].iloc[0]
+    tables = {
+        "alikeness": alike,
+        "contribution": contributions(started, *tuned, tokenizer, domain, asked, settings),
+        "path": path_losses(started, *tuned, tokenizer, domain, asked, steps),
+    }
+    found = {name: table.astype(object).where(table.notna(), None).to_dict("list") for name, table in tables.items()}
+    return {"cosine": float(whole["cosine"]), "equal_signs": float(whole["equal_signs"]), **found}
