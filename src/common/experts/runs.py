@@ -11,8 +11,6 @@ from common.experts.evaluation import exam, examine
 from common.experts.similarity import alikeness, contributions, path_losses
 from common.merging import merge_state_dicts
 
-TABLES = ("facts", "unsafe_prompts", "benign_prompts", "replies", "judged_responses")
-
 State = Mapping[str, Tensor]
 
 
@@ -63,7 +61,7 @@ def cosine(base: State, expert: State, generalist: State) -> float:
 
 
 def compare(
-    base: str, expert: str, generalist: str, domain: str, settings: dict, steps: int, facts_per_relation: int,
+    base: str, expert: str, generalist: str, domain: str, settings: dict, places: int, facts_per_relation: int,
     seed: int, *, facts: Path, unsafe_prompts: Path, benign_prompts: Path, replies: Path, judged_responses: Path,
     **models: Path,
 ) -> dict[str, object]:  # fmt: skip
@@ -80,7 +78,7 @@ def compare(
     tables = {
         "alikeness": alike,
         "contribution": contributions(started, *tuned, tokenizer, domain, asked, settings),
-        "path": path_losses(started, *tuned, tokenizer, domain, asked, steps),
+        "path": path_losses(started, *tuned, tokenizer, domain, asked, places),
     }
     found = {name: table.astype(object).where(table.notna(), None).to_dict("list") for name, table in tables.items()}
     return {"cosine": float(whole["cosine"]), "equal_signs": float(whole["equal_signs"]), **found}

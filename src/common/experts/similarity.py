@@ -172,7 +172,7 @@ def path_losses(
     tokenizer: PreTrainedTokenizerBase,
     domain: str,
     asked: Exam,
-    steps: int,
+    places: int,
 ) -> pd.DataFrame:
     """Losses on the straight lines between the three models: `path`, `place` from 0 to 1, `loss_of`, `loss`.
 
@@ -197,7 +197,7 @@ def path_losses(
     states = {name: {k: v.detach().clone() for k, v in model.named_parameters()} for name, model in ends.items()}
     rows = []
     for first, second in (("base", "expert"), ("base", "generalist"), ("expert", "generalist")):
-        for place in np.linspace(0, 1, steps):
+        for place in np.linspace(0, 1, places):
             mixed = {
                 name: torch.lerp(states[first][name], states[second][name], float(place)) for name in states[first]
             }

@@ -1,42 +1,39 @@
 """The merging study: its models and merges as grids, what they keep, its claims."""
 
-from common.analysis.merging.claims import declare, evidence
-from common.analysis.merging.grids import (
-    FAMILIES,
-    Plan,
-    checked,
-    comparisons,
-    examined,
-    makers,
-    merges,
-    rivals,
-)
+from common.analysis.merging.claims import MERGEALIGN, declare, evidence
+from common.analysis.merging.grids import FAMILIES
+from common.analysis.merging.laboratory import Laboratory
 from common.analysis.merging.scores import (
+    PARENTS,
     ablation_table,
     arm_table,
+    barriers,
     best_settings,
+    cost_table,
     kept,
     part_table,
     path_table,
     plane_table,
+    shown,
+    with_parents,
 )
 
 __all__ = [
     "FAMILIES",
-    "Plan",
+    "MERGEALIGN",
+    "PARENTS",
+    "Laboratory",
     "ablation_table",
     "arm_table",
+    "barriers",
     "best_settings",
-    "checked",
-    "comparisons",
+    "cost_table",
     "declare",
     "evidence",
-    "examined",
     "kept",
-    "makers",
-    "merges",
     "part_table",
     "path_table",
     "plane_table",
-    "rivals",
+    "shown",
+    "with_parents",
 ]

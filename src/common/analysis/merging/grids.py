@@ -7,7 +7,8 @@ are merged; all but the first change one thing about it.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from common.errors import UserError
+import pandas as pd
+
 from common.experts.material import EXPERT_DOMAINS
 
 Labels = dict[str, object]
@@ -56,42 +57,44 @@ class Plan:
         return {value for cell in self.cells for value in cell.values() if isinstance(value, str)}
 
 
-def checked(tables: Sequence[str], needed: Sequence[str], exposure_seeds: Sequence[int], seeds: Sequence[int]) -> None:
-    """Raise `UserError` where the tables are not those that the study reads, or seeds of a family are none of its."""
-    if set(tables) != set(needed):
-        raise UserError(f"tables are {', '.join(tables)}; the study needs {', '.join(needed)}")
-    if strange := set(exposure_seeds) - set(seeds):
-        raise UserError(f"exposure_seeds has {sorted(strange)}, allowed: some of seeds {list(seeds)}")
-
-
-def makers(
-    seeds: Iterable[int], alignment: Mapping, expertise: Mapping, facts: int, families: Iterable[str]
-) -> tuple[Plan, Plan]:
-    """Generalists and experts of the families, whose bases are there: cells of `align` and of `specialise`."""
-    generalists, experts = Plan(), Plan()
-    for seed in seeds:
-        about = {"facts_per_relation": facts, "seed": seed}
-        for kind, start in {(FAMILIES[name].generalist, FAMILIES[name].base): None for name in families}:
-            replay, dpo = STAGES.get(kind, (True, True))
-            cell = {"start": f"{start}_{seed}", "alignment": alignment, "replay_domains": replay, "dpo": dpo} | about
-            generalists.add(cell, name=f"{kind}_{seed}")
-        for kind, start in {(FAMILIES[name].expert, FAMILIES[name].base): None for name in families}:
-            own = expertise["helpful" if kind == "helpful" else "expert"]
-            for domain in EXPERT_DOMAINS:
-                cell = {"start": f"{start}_{seed}", "domain": domain, "expertise": own} | about
-                experts.add(cell, name=f"{kind}_{domain}_{seed}")
-    return generalists, experts
-
-
-def examined(seeds: Iterable[int], families: Iterable[str], about: Mapping) -> Plan:
-    """Each family's own base, expert and generalist, asked as experts of each domain: cells of `examine_model`."""
+def bases(seeds: Iterable[int], families: Sequence[str], kinds: Mapping[str, Mapping], reading: Mapping) -> Plan:
+    """The families' bases: cells of `common.bases.pretraining.pretrain_base`."""
     plan = Plan()
     for seed in seeds:
+        for kind in dict.fromkeys(FAMILIES[name].base for name in families):
+            plan.add({"base": kinds[kind], "reading": reading, "seed": seed}, name=f"{kind}_{seed}")
+    return plan
+
+
+def generalists(seeds: Iterable[int], families: Sequence[str], alignment: Mapping, about: Mapping) -> Plan:
+    """The families' generalists: cells of `align`."""
+    plan = Plan()
+    for seed in seeds:
+        for kind, start in {FAMILIES[name].generalist: FAMILIES[name].base for name in families}.items():
+            replay, dpo = STAGES.get(kind, (True, True))
+            cell = {"start": f"{start}_{seed}", "alignment": alignment, "replay_domains": replay, "dpo": dpo}
+            plan.add({**cell, "seed": seed, **about}, name=f"{kind}_{seed}")
+    return plan
+
+
+def experts(seeds: Iterable[int], families: Sequence[str], kinds: Mapping[str, Mapping], about: Mapping) -> Plan:
+    """The families' experts of each domain: cells of `specialise`."""
+    plan = Plan()
+    for seed in seeds:
+        for kind, start in {FAMILIES[name].expert: FAMILIES[name].base for name in families}.items():
+            for domain in EXPERT_DOMAINS:
+                cell = {"start": f"{start}_{seed}", "domain": domain, "expertise": kinds[kind], "seed": seed, **about}
+                plan.add(cell, name=f"{kind}_{domain}_{seed}")
+    return plan
+
+
+def parents(seeds: Iterable[int], families: Sequence[str], about: Mapping) -> Plan:
+    """The families' bases, experts and generalists, asked as experts of each domain: cells of `examine_model`."""
+    plan = Plan()
+    roles = [(role, getattr(FAMILIES[name], role)) for name in families for role in ("base", "expert", "generalist")]
+    for seed in seeds:
         for domain in EXPERT_DOMAINS:
-            kinds = [
-                (role, getattr(FAMILIES[name], role)) for name in families for role in ("base", "expert", "generalist")
-            ]
-            for role, kind in dict.fromkeys(kinds):
+            for role, kind in dict.fromkeys(roles):
                 model = f"{kind}_{domain}_{seed}" if role == "expert" else f"{kind}_{seed}"
                 plan.add({"model": model, "domain": domain, "seed": seed, **about}, arm=kind)
     return plan
@@ -117,27 +120,38 @@ def merges(
 
 
 def rivals(
-    seeds: Iterable[int], domains: Iterable[str], tunings: Mapping[str, Sequence[Mapping]], repeats: Mapping, facts: int
+    seeds: Iterable[int],
+    domains: Iterable[str],
+    ways: Mapping[str, Sequence[Mapping]],
+    repeats: Mapping,
+    about: Mapping,
 ) -> Plan:
-    """Experts made safe by training, with each rival's settings: cells of `harden`."""
+    """Experts made safe by training, in each of a rival's ways: cells of `harden`."""
     plan = Plan()
     for seed in seeds:
         for domain in domains:
-            for rival, several in tunings.items():
+            for rival, several in ways.items():
                 for place, tuning in enumerate(several):
-                    cell = {"start": f"expert_{domain}_{seed}", "tuning": tuning, "repeats": repeats}
-                    cell |= {"facts_per_relation": facts, "seed": seed}
-                    name = f"{rival.replace(' ', '_')}_{place}_{domain}_{seed}"
-                    plan.add(cell, name=name, arm=rival, domain=domain, rate=tuning["learning_rate"])
+                    cell = {"start": f"expert_{domain}_{seed}", "tuning": tuning, "repeats": repeats, "seed": seed}
+                    name = f"{rival} {place} {domain} {seed}"
+                    plan.add({**cell, **about}, name=name, arm=rival, domain=domain, settings=tuning)
     return plan
 
 
-def comparisons(seeds: Iterable[int], settings: Mapping, steps: int, facts: int) -> Plan:
+def hardened(runs: pd.DataFrame, about: Mapping) -> Plan:
+    """What `harden` kept, asked as experts of their domains: cells of `examine_model`."""
+    plan = Plan()
+    for run in runs.to_dict("records"):
+        cell = {"model": run["name"], "domain": run["domain"], "seed": run["seed"], **about}
+        plan.add(cell, arm=run["arm"], family="main", settings=run["settings"])
+    return plan
+
+
+def comparisons(seeds: Iterable[int], settings: Mapping, places: int, about: Mapping) -> Plan:
     """Pairs of expert and generalist whose task vectors are compared: cells of `compare`."""
     plan = Plan()
     for seed in seeds:
         for domain in EXPERT_DOMAINS:
             models = {"base": f"base_{seed}", "expert": f"expert_{domain}_{seed}", "generalist": f"generalist_{seed}"}
-            about = {"domain": domain, "settings": settings, "steps": steps, "facts_per_relation": facts, "seed": seed}
-            plan.add(models | about)
+            plan.add({**models, "domain": domain, "settings": settings, "places": places, "seed": seed, **about})
     return plan

@@ -10,12 +10,11 @@ from common.errors import UserError
 from common.evidence import mean_interval, require_varied
 
 PLACE = ["domain", "seed"]
-MEASURES = {
-    "gain_kept": "expert's gain kept",
-    "safety_kept": "generalist's safety kept",
-    "refused_hard": "false refusals, hard",
-    "attacked": "attack success",
-}
+MEASURES = (
+    "gain_kept", "safety_kept", "accuracy", "exact", "held_out", "general", "safety", "complied", "greedy", "attacked",
+    "refused_hard", "refused_plain", "margin",
+)  # fmt: skip
+PARENTS = ("base", "expert", "generalist")
 LEAST = 0.02  # share of questions or prompts
 
 
@@ -42,6 +41,18 @@ def kept(arms: pd.DataFrame, parents: pd.DataFrame, family: str) -> pd.DataFrame
     return arms.assign(
         gain=gain, gap=safety, gain_kept=gain_kept, safety_kept=safety_kept, balanced=(gain_kept + safety_kept) / 2
     )
+
+
+def with_parents(arms: pd.DataFrame, parents: pd.DataFrame) -> pd.DataFrame:
+    """`arms` and, among them, the main family's own parents, which keep what they keep of each other."""
+    own = parents[parents["arm"].isin(PARENTS)]
+    return pd.concat([kept(own, parents, "main"), arms], ignore_index=True)
+
+
+def shown(best: Mapping[str, Mapping]) -> pd.DataFrame:
+    """Chosen settings by arm, in words."""
+    words = {arm: ", ".join(f"{name} {value}" for name, value in settings.items()) for arm, settings in best.items()}
+    return pd.DataFrame({"settings": words})
 
 
 def best_settings(candidates: pd.DataFrame) -> dict[str, object]:
@@ -77,11 +88,25 @@ def arm_table(arms: pd.DataFrame, groups: Mapping[str, str]) -> pd.DataFrame:
     rows = []
     for arm, group in groups.items():
         own = arms[arms["arm"] == arm]
-        for measure in [*MEASURES, "accuracy", "safety", "complied", "refused_plain", "general", "exact"]:
+        for measure in MEASURES:
             values = own.groupby("seed")[measure].mean()
             mean, low, high, _ = mean_interval(values)
             place = {"group": group, "arm": arm, "measure": measure}
             rows.append(place | {"estimate": mean, "low": low, "high": high})
+    return pd.DataFrame(rows)
+
+
+def cost_table(arms: pd.DataFrame, groups: Mapping[str, str]) -> pd.DataFrame:
+    """What is kept, `balanced`, and the thousands of tokens that one more expert takes: group, arm, tokens, estimate, …
+
+    A run without `tokens` trained on none. With `low` and `high`, as `arm_table`.
+    """
+    rows = []
+    for arm, group in groups.items():
+        own = arms[arms["arm"] == arm]
+        mean, low, high, _ = mean_interval(own.groupby("seed")["balanced"].mean())
+        place = {"group": group, "arm": arm, "tokens": float(own["tokens"].fillna(0).mean()) / 1000}
+        rows.append(place | {"estimate": mean, "low": low, "high": high})
     return pd.DataFrame(rows)
 
 

@@ -1,0 +1,104 @@
+"""The study's sweeps, one after another: who is made, of whom, and asked what."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+
+from common.analysis.merging import grids
+from common.analysis.merging.grids import Plan
+from common.bases.pretraining import fit_tokenizer, pretrain_base
+from common.errors import UserError
+from common.experts.design import tunings
+from common.experts.runs import compare, examine_merge, examine_model
+from common.experts.training import align, harden, specialise
+
+READ = ("facts", "sotu", "unsafe_prompts", "benign_prompts", "replies")  # tables that bases read
+TRAINED_ON = ("facts", "unsafe_prompts", "benign_prompts", "replies")
+ASKED = (*TRAINED_ON, "judged_responses")
+TABLES = (*READ, "judged_responses")
+Knobs = Mapping[str, Any]
+Ways = Mapping[str, Sequence[tuple[str, Knobs]]]  # by arm: methods with their settings
+
+
+class Sweeper(Protocol):
+    """What the laboratory needs of a study."""
+
+    def sweep(self, name: str, run: Callable[..., dict], cells: list[dict], inputs: dict) -> pd.DataFrame: ...
+
+    def tables(self, names: list[str]) -> dict[str, Path]: ...
+
+
+class Laboratory:
+    """Makes models and merges and examines them, and knows where each model is by its name (see `grids`).
+
+    `reading`, `base`, …: the study's parameters of these names. Raises `UserError` where `tables` are not `TABLES`.
+    """
+
+    def __init__(
+        self, study: Sweeper, tables: Sequence[str], vocab_size: int, reading: Knobs, base: Knobs,
+        unexposed_shares: Knobs, alignment: Knobs, expertise: Knobs, helpful: Knobs,
+    ):  # fmt: skip
+        if set(tables) != set(TABLES):
+            raise UserError(f"tables are {', '.join(tables)}; the study needs {', '.join(TABLES)}")
+        self.study, self.reading, self.alignment = study, reading, alignment
+        self.files = study.tables(list(TABLES))
+        unexposed = {**base, "shares": {**base["shares"], **unexposed_shares}}
+        self.kinds_of_base = {"base": base, "unexposed": unexposed}
+        self.kinds_of_expert = {"expert": expertise, "unexposed_expert": expertise, "helpful": {**expertise, **helpful}}
+        cell = {"vocab_size": vocab_size, "reading": reading}
+        self.models: dict[str, Any] = {}
+        self.tokenizer = study.sweep("tokenizer", fit_tokenizer, [cell], self._files(READ))["kept"].iloc[0]
+
+    @property
+    def facts(self) -> dict[str, int]:
+        return {"facts_per_relation": self.reading["facts_per_relation"]}
+
+    def made(self, name: str, seeds: Sequence[int], families: Iterable[str], split: str) -> pd.DataFrame:
+        """Bases, experts and generalists of the families, examined: a row a model and domain, `arm` says which kind."""
+        families, about = list(families), {**self.facts}
+        plan = grids.bases(seeds, families, self.kinds_of_base, self.reading)
+        self._swept(f"{name}_bases", pretrain_base, plan, READ, tokenizer=self.tokenizer)
+        plan = grids.generalists(seeds, families, self.alignment, about)
+        self._swept(f"{name}_generalists", align, plan, TRAINED_ON)
+        plan = grids.experts(seeds, families, self.kinds_of_expert, about)
+        self._swept(f"{name}_experts", specialise, plan, TRAINED_ON)
+        plan = grids.parents(seeds, families, self._exam(split))
+        return self._swept(f"{name}_parents", examine_model, plan, ASKED)
+
+    def merged(
+        self, name: str, seeds: Sequence[int], ways: Ways, split: str, family: str = "main", attacks: bool = True
+    ) -> pd.DataFrame:
+        """Merges of a family's experts with its generalist, examined."""
+        plan = grids.merges(seeds, family, ways, self._exam(split, attacks))
+        return self._swept(name, examine_merge, plan, ASKED)
+
+    def trained(
+        self, name: str, seeds: Sequence[int], domains: Sequence[str], rates: Mapping[str, Sequence[float]],
+        rivalry: Knobs, split: str,
+    ) -> pd.DataFrame:  # fmt: skip
+        """Experts made safe by training at each rival's rates, examined; with the `tokens` that training took."""
+        ways = {rival: tunings(rival, several, rivalry) for rival, several in rates.items()}
+        plan = grids.rivals(seeds, domains, ways, self.alignment["repeats"], self.facts)
+        made = self._swept(name, harden, plan, TRAINED_ON)
+        plan = grids.hardened(made, self._exam(split))
+        return self._swept(f"{name}_examined", examine_model, plan, ASKED).assign(tokens=made["tokens"])
+
+    def compared(self, seeds: Sequence[int], settings: Knobs, places: int) -> pd.DataFrame:
+        """The main family's experts and generalists, compared."""
+        return self._swept("compare", compare, grids.comparisons(seeds, settings, places, self.facts), ASKED)
+
+    def _exam(self, split: str, attacks: bool = True) -> dict[str, object]:
+        return {"split": split, "attacks": attacks, **self.facts}
+
+    def _files(self, names: Iterable[str]) -> dict[str, Path]:
+        return {name: self.files[name] for name in names}
+
+    def _swept(self, name: str, run: Callable, plan: Plan, tables: Iterable[str], **more: object) -> pd.DataFrame:
+        own = {model: kept for model, kept in self.models.items() if model in plan.names()}
+        runs = self.study.sweep(name, run, plan.cells, self._files(tables) | own | more)
+        runs = pd.concat([pd.DataFrame(plan.labels, index=runs.index), runs], axis=1)
+        if "kept" in runs:
+            self.models.update(zip(runs["name"], runs["kept"], strict=True))
+        return runs
