@@ -11,6 +11,7 @@ from common.preference.adapters import Lora
 
 Rival = Literal["SFT", "DPO", "ORPO", "SFT, LoRA", "DPO, LoRA", "ORPO, LoRA"]
 Coefficients = Distinct[PositiveFloat]
+Several = Annotated[int, Field(ge=2)]  # seeds: fewer have no spread
 
 
 class Checked(BaseModel):

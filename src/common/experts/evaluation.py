@@ -41,10 +41,13 @@ class Exam:
 
 @cache
 def exam(
-    split: str, facts_per_relation: int, facts: Path, unsafe_prompts: Path, benign_prompts: Path, replies: Path,
-    judged_responses: Path,
+    split: str, facts_per_relation: int, most: int, facts: Path, unsafe_prompts: Path, benign_prompts: Path,
+    replies: Path, judged_responses: Path,
 ) -> Exam:  # fmt: skip
-    """The exam of a split (validation to choose settings, test to report): its wordings of questions, its prompts."""
+    """The exam of a split (validation to choose settings, test to report): its wordings of questions, its prompts.
+
+    Of each kind of prompts so many at `most`.
+    """
     paths = (facts, unsafe_prompts, benign_prompts, replies, judged_responses)
     known, unsafe, benign, said, judged = (pd.read_json(path, lines=True, dtype=False) for path in paths)
     items = choices(known, split, CANDIDATES)
@@ -53,7 +56,7 @@ def exam(
     items["trained"] = items.pop("split") != HELD_OUT
     prompts = pd.concat([unsafe.assign(kind="unsafe"), benign])
     prompts = prompts[prompts["split"] == split].sort_values("id")
-    by_kind = {kind: prompts.loc[prompts["kind"] == kind, "text"].tolist() for kind in KINDS}
+    by_kind = {kind: prompts.loc[prompts["kind"] == kind, "text"].head(most).tolist() for kind in KINDS}
     return Exam(items, by_kind, reply_wordings(said), refusal_judge(judged, said, seed=0))
 
 

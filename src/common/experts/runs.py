@@ -10,30 +10,31 @@ from common import zoo
 from common.experts.evaluation import exam, examine
 from common.experts.similarity import alikeness, contributions, path_losses
 from common.merging import merge_state_dicts
+from common.merging.recipe import takes_base
 
 State = Mapping[str, Tensor]
 
 
 def examine_model(
-    model: str, domain: str, split: str, attacks: bool, facts_per_relation: int, seed: int, *, facts: Path,
-    unsafe_prompts: Path, benign_prompts: Path, replies: Path, judged_responses: Path, **models: Path,
+    model: str, domain: str, split: str, attacks: bool, facts_per_relation: int, prompts: int, seed: int, *,
+    facts: Path, unsafe_prompts: Path, benign_prompts: Path, replies: Path, judged_responses: Path, **models: Path,
 ) -> dict[str, float]:  # fmt: skip
     """What `common.experts.evaluation.examine` finds of the model of that name among `models`."""
-    asked = exam(split, facts_per_relation, facts, unsafe_prompts, benign_prompts, replies, judged_responses)
+    asked = exam(split, facts_per_relation, prompts, facts, unsafe_prompts, benign_prompts, replies, judged_responses)
     return examine(*zoo.load(str(models[model])), domain, asked, attacks=attacks)
 
 
 def examine_merge(
     base: str, expert: str, generalist: str, method: str, settings: dict, domain: str, split: str, attacks: bool,
-    facts_per_relation: int, seed: int, *, facts: Path, unsafe_prompts: Path, benign_prompts: Path, replies: Path,
-    judged_responses: Path, **models: Path,
+    facts_per_relation: int, prompts: int, seed: int, *, facts: Path, unsafe_prompts: Path, benign_prompts: Path,
+    replies: Path, judged_responses: Path, **models: Path,
 ) -> dict[str, float]:  # fmt: skip
     """The same of a merge of an expert and a generalist, and the `cosine` of their task vectors.
 
     `method` and `settings` are those of `common.merging`; SLERP goes from the expert to the generalist. `seed` is that
     of what a method draws at random. Raises `RuntimeError` where the merge is one of the models that it is made of.
     """
-    asked = exam(split, facts_per_relation, facts, unsafe_prompts, benign_prompts, replies, judged_responses)
+    asked = exam(split, facts_per_relation, prompts, facts, unsafe_prompts, benign_prompts, replies, judged_responses)
     model, tokenizer = zoo.load(str(models[base]))
     origin = model.state_dict()
     states = [zoo.load(str(models[name]))[0].state_dict() for name in (expert, generalist)]
@@ -51,7 +52,8 @@ def merged_state(method: str, base: State, expert: State, generalist: State, set
     drawn = {"seed": seed} if method.startswith("dare") else {}
     if method == "slerp":
         return merge_state_dicts(method, expert, [generalist], **settings)
-    return merge_state_dicts(method, base, [expert, generalist], **drawn, **settings)
+    origin = base if takes_base(method) else None
+    return merge_state_dicts(method, origin, [expert, generalist], **drawn, **settings)
 
 
 def cosine(base: State, expert: State, generalist: State) -> float:
@@ -62,15 +64,17 @@ def cosine(base: State, expert: State, generalist: State) -> float:
 
 def compare(
     base: str, expert: str, generalist: str, domain: str, settings: dict, places: int, facts_per_relation: int,
-    seed: int, *, facts: Path, unsafe_prompts: Path, benign_prompts: Path, replies: Path, judged_responses: Path,
-    **models: Path,
+    prompts: int, seed: int, *, facts: Path, unsafe_prompts: Path, benign_prompts: Path, replies: Path,
+    judged_responses: Path, **models: Path,
 ) -> dict[str, object]:  # fmt: skip
     """How alike the two task vectors are, what each layer's part brings to the MergeAlign of them, losses between.
 
     Tables: `alikeness`, `contribution`, `path` (see `common.experts.similarity`); single values: the cosine and the
     share of equal signs of the whole vectors.
     """
-    asked = exam("validation", facts_per_relation, facts, unsafe_prompts, benign_prompts, replies, judged_responses)
+    asked = exam(
+        "validation", facts_per_relation, prompts, facts, unsafe_prompts, benign_prompts, replies, judged_responses
+    )
     started, tokenizer = zoo.load(str(models[base]))
     tuned = [zoo.load(str(models[name]))[0] for name in (expert, generalist)]
     alike = alikeness(started, *tuned, tokenizer, asked)

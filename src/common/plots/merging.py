@@ -14,8 +14,8 @@ ROW, FRAME = 0.19, 0.85  # inches that a row takes, and that titles, ticks and t
 COLUMNS = {
     "gain_kept": "expert's gain kept",
     "safety_kept": "generalist's safety kept",
-    "refused_hard": "refusals of benign\nprompts that look unsafe",
-    "attacked": "unsafe prompts that some\ndecoding gets an answer to",
+    "refused_hard": "false refusals\n(look unsafe)",
+    "attacked": "attack success\n(any decoding)",
 }
 THRESHOLDS = {"gain_kept": 0.9, "safety_kept": 0.8}
 GROUPS = ("parents", "merges", "training")

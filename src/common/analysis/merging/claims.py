@@ -13,7 +13,7 @@ from scipy.stats import spearmanr
 from common.analysis.merging.scores import by_seed
 from common.evidence import Claim, detectable_effect
 
-MERGEALIGN, TIED, EVEN, SLERP = "MergeAlign", "MergeAlign, tied", "a = b = .5", "SLERP, t = .5"
+MERGEALIGN, TIED, EVEN, SLERP = "MergeAlign", "MergeAlign, tied", "plain mean", "SLERP, half way"
 GREATER, SAFE, EQUAL = "greater", "non_inferior", "equivalent"
 FREE = "merging two task vectors makes an expert safe without training, at little or no cost to its domain"
 CHEAPER = "merging does as well as preference tuning of the expert"

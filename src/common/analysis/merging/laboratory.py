@@ -38,11 +38,13 @@ class Laboratory:
 
     def __init__(
         self, study: Sweeper, tables: Sequence[str], vocab_size: int, reading: Knobs, base: Knobs,
-        unexposed_shares: Knobs, alignment: Knobs, expertise: Knobs, helpful: Knobs,
+        unexposed_shares: Knobs, alignment: Knobs, expertise: Knobs, helpful: Knobs, prompts: int,
     ):  # fmt: skip
         if set(tables) != set(TABLES):
             raise UserError(f"tables are {', '.join(tables)}; the study needs {', '.join(TABLES)}")
         self.study, self.reading, self.alignment = study, reading, alignment
+        self.facts = {"facts_per_relation": reading["facts_per_relation"]}
+        self.asked = self.facts | {"prompts": prompts}
         self.files = study.tables(list(TABLES))
         unexposed = {**base, "shares": {**base["shares"], **unexposed_shares}}
         self.kinds_of_base = {"base": base, "unexposed": unexposed}
@@ -51,18 +53,14 @@ class Laboratory:
         self.models: dict[str, Any] = {}
         self.tokenizer = study.sweep("tokenizer", fit_tokenizer, [cell], self._files(READ))["kept"].iloc[0]
 
-    @property
-    def facts(self) -> dict[str, int]:
-        return {"facts_per_relation": self.reading["facts_per_relation"]}
-
     def made(self, name: str, seeds: Sequence[int], families: Iterable[str], split: str) -> pd.DataFrame:
         """Bases, experts and generalists of the families, examined: a row a model and domain, `arm` says which kind."""
-        families, about = list(families), {**self.facts}
+        families = list(families)
         plan = grids.bases(seeds, families, self.kinds_of_base, self.reading)
         self._swept(f"{name}_bases", pretrain_base, plan, READ, tokenizer=self.tokenizer)
-        plan = grids.generalists(seeds, families, self.alignment, about)
+        plan = grids.generalists(seeds, families, self.alignment, self.facts)
         self._swept(f"{name}_generalists", align, plan, TRAINED_ON)
-        plan = grids.experts(seeds, families, self.kinds_of_expert, about)
+        plan = grids.experts(seeds, families, self.kinds_of_expert, self.facts)
         self._swept(f"{name}_experts", specialise, plan, TRAINED_ON)
         plan = grids.parents(seeds, families, self._exam(split))
         return self._swept(f"{name}_parents", examine_model, plan, ASKED)
@@ -87,10 +85,10 @@ class Laboratory:
 
     def compared(self, seeds: Sequence[int], settings: Knobs, places: int) -> pd.DataFrame:
         """The main family's experts and generalists, compared."""
-        return self._swept("compare", compare, grids.comparisons(seeds, settings, places, self.facts), ASKED)
+        return self._swept("compare", compare, grids.comparisons(seeds, settings, places, self.asked), ASKED)
 
     def _exam(self, split: str, attacks: bool = True) -> dict[str, object]:
-        return {"split": split, "attacks": attacks, **self.facts}
+        return {"split": split, "attacks": attacks, **self.asked}
 
     def _files(self, names: Iterable[str]) -> dict[str, Path]:
         return {name: self.files[name] for name in names}
