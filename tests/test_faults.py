@@ -89,6 +89,10 @@ def probe(checkout, corpus):
 def afresh(probe):
     (probe.root / "log").write_text("")
     go(probe).unlink(missing_ok=True)
+    # A shell's background job ignores Ctrl-C, and so would all that it starts; a handler of ours is not inherited.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    go(probe).touch()  # whatever a failed test left there comes to its end
 
 
 def go(probe):
