@@ -17,6 +17,8 @@ from common.corpus import build_corpus
 from common.project import CACHE, ROOT
 from common.sources import fetch, load_sources
 
+pytest.register_assert_rewrite("pipeline")
+
 # How long an example takes says how busy the machine is, and nothing about the code.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")

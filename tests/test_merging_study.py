@@ -1,6 +1,7 @@
 """The study of merging from a clone to figures, at the tiny scale. The tests build on each other in order."""
 
 import json
+import shutil
 from collections import Counter
 
 import pytest
@@ -13,6 +14,7 @@ STUDY, RUNS = "merging", 185  # runs: models of six families, merges and rivals,
 
 @pytest.fixture(scope="module", autouse=True)
 def made(checkout, corpus):
+    shutil.copytree(corpus, checkout.root / "build/corpus")
     checkout.edit("params.yaml", "scale: laptop", "scale: tiny")
     checkout.ok(*MAKE, f"STUDY={STUDY}")
 
@@ -36,11 +38,15 @@ def test_every_method_and_rival_of_the_scale_was_examined_on_every_seed_and_doma
     assert {row["base_dtype"] for row in trained} == {"float32"}
 
 
+def test_an_empty_cache_gives_the_same_bytes_and_every_parameter_reaches_them(checkout):
+    makes_the_same_again(checkout, STUDY, RUNS)
+
+
 def test_a_changed_figure_is_redrawn_from_committed_rows_and_no_model_is_made(checkout):
     before = content(checkout, "results/tiny", "figures/tiny")
     checkout.commit("results/tiny", "params.yaml", "dvc.lock")
     runs = checkout.root / ".cache/runs"
-    runs.rename(runs.with_name("aside"))
+    shutil.rmtree(runs)
     checkout.edit("src/common/plots/merging.py", "place on the straight way", "where on the straight way")
     checkout.edit("params.yaml", "  - bases\n  - merging\n  - quantization", "  - merging")
     assert "Running stage 'study@merging-tiny'" in checkout.ok("dvc", "repro")
@@ -51,8 +57,3 @@ def test_a_changed_figure_is_redrawn_from_committed_rows_and_no_model_is_made(ch
         "paths.png",
         "notebook.ipynb",
     }
-    checkout.ok("git", "checkout", "--", "src")
-
-
-def test_an_empty_cache_gives_the_same_bytes_and_every_parameter_reaches_them(checkout):
-    makes_the_same_again(checkout, STUDY, RUNS)
