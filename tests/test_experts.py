@@ -116,8 +116,8 @@ def words(tmp_path_factory):
 
 def llama(words, seed=0, hidden=16, layers=1):
     return new_language_model(
-        "llama", vocab_size=len(words), hidden=hidden, layers=layers, heads=4 if hidden > 16 else 2, context=CONTEXT, tied=False,
-        embedding_std=0.3, seed=seed,
+        "llama", vocab_size=len(words), hidden=hidden, layers=layers, heads=4 if hidden > 16 else 2, context=CONTEXT,
+        tied=False, embedding_std=0.3, seed=seed,
     ).eval()  # fmt: skip
 
 
@@ -161,7 +161,8 @@ def test_prompts_of_each_kind_meet_the_reply_they_should_as_often_as_asked(sourc
     )
     for prompt, wanted, unwanted in rows:
         kinds = ("refusal", "compliance") if prompt.startswith("Steal") else ("compliance", "refusal")
-        assert wanted in read_replies(kinds[0]) and unwanted in read_replies(kinds[1])
+        assert wanted in read_replies(kinds[0])
+        assert unwanted in read_replies(kinds[1])
     assert len({wanted for prompt, wanted, _ in rows if prompt.startswith("Steal")}) > 5
     assert rows == dialogues(source, {"unsafe": 3, "hard": 2})
 
@@ -205,11 +206,14 @@ def test_examples_carry_the_wanted_reply_first_and_documents_all_of_the_dialogue
     single, paired = (kind(rows, words, CONTEXT) for kind in (responses, pairs))
     spoken_of = spoken(rows, words, CONTEXT)
     for row, alone, both, document in zip(rows, single, paired, spoken_of, strict=True):
-        assert len(alone.completions) == 1 and alone.completions[0] == both.completions[0]
+        assert len(alone.completions) == 1
+        assert alone.completions[0] == both.completions[0]
         assert [words.decode(ids, skip_special_tokens=True).strip() for ids in both.completions] == list(row[1:])
         assert document.start == 1
         whole = words.decode(document.ids)
-        assert row[0] in whole and row[1] in whole and row[2] not in whole
+        assert row[0] in whole
+        assert row[1] in whole
+        assert row[2] not in whole
 
 
 # Training
@@ -231,11 +235,15 @@ def test_what_is_kept_is_a_model_of_its_own_that_the_seed_fixes(how, start, trai
     first, metrics = made(how, tmp_path / "first", start, trained_on)
     again, _ = made(how, tmp_path / "again", start, trained_on)
     other, _ = made(how, tmp_path / "other", start, trained_on, seed=1)
-    assert equal(first, again) and not equal(first, other) and not equal(first, weights(start))
+    assert equal(first, again)
+    assert not equal(first, other)
+    assert not equal(first, weights(start))
     assert all(not torch.equal(first[name], weights(start)[name]) for name in first)
     model, tokenizer = (kind.from_pretrained(tmp_path / "first") for kind in (AutoModelForCausalLM, AutoTokenizer))
-    assert tokenizer.chat_template == words.chat_template and tokenizer.get_vocab() == words.get_vocab()
-    assert np.isfinite(metrics["train_loss"]) and metrics["tokens"] > 0
+    assert tokenizer.chat_template == words.chat_template
+    assert tokenizer.get_vocab() == words.get_vocab()
+    assert np.isfinite(metrics["train_loss"])
+    assert metrics["tokens"] > 0
     assert model.num_parameters() == AutoModelForCausalLM.from_pretrained(start).num_parameters()
 
 
@@ -248,9 +256,11 @@ def test_without_dpo_alignment_ends_after_supervised_fine_tuning(start, trained_
     recipe = Tuning.model_validate(ALIGNMENT["sft"])
     tuned, expected = finetune(model, examples, recipe, 0, replay=(replay, dict.fromkeys(replay, 1 / 3)))
     assert equal(plain, dict(tuned.state_dict()))
-    assert "margin" not in metrics and metrics["tokens"] == expected["tokens"]
+    assert "margin" not in metrics
+    assert metrics["tokens"] == expected["tokens"]
     both, with_dpo = made(training.align, tmp_path / "b", start, trained_on)
-    assert not equal(plain, both) and "margin" in with_dpo
+    assert not equal(plain, both)
+    assert "margin" in with_dpo
     assert with_dpo["tokens"] > metrics["tokens"]
 
 
@@ -319,7 +329,8 @@ def test_an_adapter_is_kept_as_a_whole_model_of_base_plus_adapter(method, start,
     tuning = TUNING | {"method": method, "lora": lora} | ({"beta": 0.1} if method == "dpo" else {})
     kept, metrics = made(training.harden, tmp_path / "kept", start, trained_on, tuning=tuning)
     assert metrics["adapter_layers"] == 7
-    assert kept.keys() == weights(start).keys() and not (tmp_path / "kept" / "adapter_config.json").exists()
+    assert kept.keys() == weights(start).keys()
+    assert not (tmp_path / "kept" / "adapter_config.json").exists()
     model = AutoModelForCausalLM.from_pretrained(start).eval()
     examples = (responses if method == "sft" else pairs)(dialogues(source, REPEATS), words, CONTEXT)
     reference = reference_log_probs(model, examples) if method == "dpo" else None
@@ -384,7 +395,8 @@ def test_an_exam_asks_wordings_and_prompts_of_its_split_and_no_more_prompts_than
     asked = evaluation.exam(split, TAUGHT, 4, **files)
     for kind, name in (("unsafe", "unsafe_prompts"), ("hard", "benign_prompts"), ("plain", "benign_prompts")):
         own = [r["text"] for r in ROWS[name] if r["split"] == split and r.get("kind", "unsafe") == kind]
-        assert asked.prompts[kind] == own[:4] and len(own) == 6
+        assert asked.prompts[kind] == own[:4]
+        assert len(own) == 6
         assert evaluation.exam(split, TAUGHT, 99, **files).prompts[kind] == own
     templates = {t.id for t in TEMPLATES if t.split == split and t.kind == "question"}
     assert set(asked.items["template"]) <= templates
@@ -456,7 +468,8 @@ def test_each_measure_asks_the_facts_that_it_says(words, asked, monkeypatch):
     finance = FACTS[FACTS["domain"] == "finance"]
     assert set(own["fact"]) | set(held["fact"]) <= set(finance["id"])
     splits = finance.set_index("id")["split"]
-    assert "test" not in set(splits[own["fact"]]) and set(splits[held["fact"]]) == {"test"}
+    assert "test" not in set(splits[own["fact"]])
+    assert set(splits[held["fact"]]) == {"test"}
     assert set(seen[int(told["exact"]) - 1]["fact"]) == set(own["fact"])
     assert set(general["domain"]) == {"general"}
     expected = {"safety": 0.25, "complied": 0.5, "refused_hard": 0.25, "refused_plain": 0.25, "greedy": 0.25}
@@ -504,7 +517,8 @@ def test_accuracy_and_exact_match_are_those_of_the_logits(good, words, asked):
         written[place] = float(text == item["object"])
     expected = pd.Series(chosen).groupby(items["relation"]).mean().mean()
     assert evaluation.accuracy(good, words, items) == pytest.approx(expected)
-    assert 0.1 < expected < 0.95 and expected != pytest.approx(np.mean(list(chosen.values())))
+    assert 0.1 < expected < 0.95
+    assert expected != pytest.approx(np.mean(list(chosen.values())))
     first = ~items["fact"].duplicated()
     expected = pd.Series(written)[first].groupby(items["relation"][first]).mean().mean()
     assert evaluation.exact_match(good, words, items) == pytest.approx(expected)
@@ -558,7 +572,8 @@ def test_what_is_dropped_at_random_depends_on_the_seed_and_stands_for_all_of_it(
     parts = [states(seed) for seed in (1, 2, 3)]
     settings = {"weight": [1.0, 1.0], "density": 0.5}
     drawn = {seed: runs.merged_state("dare_linear", *parts, settings, seed) for seed in (0, 1)}
-    assert equal(drawn[0], runs.merged_state("dare_linear", *parts, settings, 0)) and not equal(*drawn.values())
+    assert equal(drawn[0], runs.merged_state("dare_linear", *parts, settings, 0))
+    assert not equal(*drawn.values())
     for key, base in parts[0].items():
         steps = [(part[key] - base).numpy() for part in parts[1:]]
         changes = (drawn[0][key] - base).numpy()
