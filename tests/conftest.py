@@ -23,8 +23,9 @@ settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items):
-    """The two files that run the pipeline take longest: one for each worker to begin with, the others fill up."""
-    items.sort(key=lambda item: item.path.stem not in {"test_make_figures", "test_faults"})
+    """The files that run the pipeline take longest and come first, the longest for each worker; the others fill up."""
+    first = ("test_make_figures", "test_merging_study", "test_faults")
+    items.sort(key=lambda item: first.index(item.path.stem) if item.path.stem in first else len(first))
 
 
 @dataclass(frozen=True)
