@@ -356,7 +356,7 @@ def test_what_is_detectable_comes_from_the_pilots_spread_between_two_seeds():
 
 def test_rank_correlation_is_by_seed_over_families_and_domains():
     table = pd.DataFrame(
-        {"seed": [0] * 4 + [1] * 4, "cosine": [1, 2, 3, 4] * 2, "balanced": [1, 2, 4, 3, 40, 30, 20, 10]}
+        {"seed": [0] * 4 + [1] * 4, "cosine": [0.1, 0.2, 0.3, 4.0] * 2, "balanced": [1, 2, 4, 3, 40, 30, 20, 10]}
     )
     # One neighbouring pair exchanged: 1 − 6 · 2 / (4 · 15).
     assert correlations(table).to_dict() == pytest.approx({0: 0.8, 1: -1.0})
