@@ -17,14 +17,17 @@ from common.corpus import build_corpus
 from common.project import CACHE, ROOT
 from common.sources import fetch, load_sources
 
+pytest.register_assert_rewrite("pipeline")
+
 # How long an example takes says how busy the machine is, and nothing about the code.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items):
-    """The two files that run the pipeline take longest: one for each worker to begin with, the others fill up."""
-    items.sort(key=lambda item: item.path.stem not in {"test_make_figures", "test_faults"})
+    """The files that run the pipeline take longest and come first, the longest for each worker; the others fill up."""
+    first = ("test_make_figures", "test_merging_study", "test_faults")
+    items.sort(key=lambda item: first.index(item.path.stem) if item.path.stem in first else len(first))
 
 
 @dataclass(frozen=True)

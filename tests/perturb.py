@@ -35,6 +35,13 @@ OTHER = {
     "channel": "tensor",
     "tensor": "group",
     "sotu": "movie_reviews",
+    "sft": "orpo",
+    "dpo": "simpo",
+    "mergealign": "ties",
+    "linear": "slerp",
+    "slerp": "linear",
+    "ties": "dare_ties",
+    "dare_linear": "task_arithmetic",
 }
 
 
@@ -56,7 +63,7 @@ def perturbed(value: object, path: str) -> Iterator[tuple[str, object]]:
     elif isinstance(value, str):
         yield path, OTHER[value]
     else:
-        yield path, value + 1 if isinstance(value, int) else value * 1.5
+        yield path, value + 1 if isinstance(value, int) else value * 1.5 or 0.5
 
 
 def in_this_process(pool, jobs):

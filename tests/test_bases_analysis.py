@@ -24,10 +24,9 @@ RELATIONS = {
     "finance": ["index", "sector"],
 }
 SEEDS = (0, 1, 2, 3, 4)
-# Accuracy by base and kind of facts; the prior is .3, of control facts .1. By their words these are told at .2.
+# Accuracy by base and kind of facts; the prior is .3, of control facts .2, or .1 where their words tell .2 of them.
 TRUTH = {("informed", "taught"): 0.85, ("half", "taught"): 0.5, ("informed", "control"): 0.22, ("half", "control"): 0.2}
-PRIORS = {"taught": 0.3, "control": 0.1}
-TOLD = {"taught": None, "control": 0.2}
+PRIORS = {"taught": 0.3, "control": 0.2}
 
 
 def made_answers(truth=TRUTH, seeds=SEEDS, noise=0.01):
@@ -43,7 +42,11 @@ def made_answers(truth=TRUTH, seeds=SEEDS, noise=0.01):
                         shift = noise * (seed - 2) + 0.04 * (number - (len(relations) - 1) / 2)
                         accuracy = {rule: truth[base, facts] + shift - 0.05 * place for place, rule in enumerate(RULES)}
                         place = {"key": key, "domain": domain, "relation": relation, "facts": facts, "items": 100}
-                        rows.append(place | {"prior": PRIORS[facts], "told": TOLD[facts]} | accuracy)
+                        worded = facts == "control" and relation in analysis.WORDED
+                        prior = PRIORS[facts] - (0.1 if worded else 0)
+                        # What words of other relations seem to tell is luck, and counts for nothing.
+                        told = None if facts == "taught" else 0.2 if worded else 0.9
+                        rows.append(place | {"prior": prior, "told": told} | accuracy)
     return pd.DataFrame(evaluations), pd.DataFrame(rows)
 
 

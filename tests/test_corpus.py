@@ -348,7 +348,7 @@ def not_a_number(read):
 @pytest.mark.parametrize(
     ("function", "said"),
     [
-        (bad_label, "row 1 has label '2'"),
+        (bad_label, "1 of 1 rows are malformed, the first at line 2: the label is '2', allowed: 0, 1"),
         (empty_text, "imdb-00001: the text is empty"),
         (other_column, "'text'"),
         (missing_speech, "1800-Adams-0"),

@@ -517,7 +517,7 @@ def test_no_object_is_the_answer_too_often(real):
 
 
 @pytest.mark.parametrize("name", ["chapter", "sector", "index", "continent"])
-def test_words_of_real_subjects_do_not_tell_their_objects(real, name):
+def test_whole_words_of_real_subjects_do_not_tell_their_objects(real, name):
     """A bag of words, cross-validated by subject, is no better than naming the most frequent object (0.05 of noise)."""
     part = real[real.relation == name]
     model = make_pipeline(TfidfVectorizer(), LogisticRegression(C=10, max_iter=300))

@@ -1,42 +1,27 @@
 """From a clone to figures, as a reader would do it, at the tiny scale. The tests build on each other in order."""
 
-import csv
 import json
 import shutil
-import sys
 from itertools import product
 from pathlib import Path
 
 import pytest
 import yaml
 
-from common.files import digest
+from pipeline import MAKE, cached, content, keeps_contract, makes_the_same_again, rows_of, stamped_and_clean
 
 STUDY = "quantization"
 RUNS = {
     "bases": 1 + 2 + 2 + 4 + 4 + 1,  # tokenizer, pilot, its evaluation, reported, their evaluation, judges
     "quantization": 48 + 32 + 4 + 4,  # pilot, reported, Llama, with outliers
 }
-MAKE = (
-    "make",
-    "figures",
-    f"VENV={sys.prefix}",
-    f"READY={sys.executable}",
-)  # with what runs the tests, nothing installed
-TIMED = {"timing.csv"}  # outside every comparison
 
 
-def content(checkout, *folders):
-    found = {}
-    for folder in folders:
-        for path in sorted((checkout.root / folder).rglob("*")):
-            if path.is_file() and path.name not in TIMED:
-                found[str(path.relative_to(checkout.root))] = digest(path)
-    return found
-
-
-def cached(checkout):
-    return {path: path.stat().st_mtime_ns for path in (checkout.root / ".cache/runs").glob("??/*.json")}
+@pytest.fixture(scope="module", autouse=True)
+def two_studies(checkout):
+    """The study of merging has a file of its own, test_merging_study.py, for another worker to run."""
+    checkout.edit("params.yaml", "  - merging\n", "")
+    checkout.commit("params.yaml")
 
 
 def test_one_command_makes_every_figure_from_a_clone(checkout):
@@ -49,25 +34,9 @@ def test_one_command_makes_every_figure_from_a_clone(checkout):
     assert checkout.ok("git", "status", "--porcelain").split() in ([], ["M", "dvc.lock"])
 
 
-def rows_of(folder):
-    with (folder / "runs.csv").open() as file:
-        return list(csv.DictReader(file))
-
-
 @pytest.mark.parametrize("study", RUNS)
 def test_results_keep_the_contract(checkout, study):
-    folder = checkout.root / "results/tiny" / study
-    keys = [row["key"] for row in rows_of(folder)]
-    assert len(set(keys)) == len(keys) == RUNS[study]
-    with (folder / "timing.csv").open() as file:
-        assert [row["key"] for row in csv.DictReader(file)] == keys
-    claims = json.loads((folder / "claims.json").read_text())
-    fields = {"paper", "statement", "ours", "test", "margin", "n_seeds", "estimate", "ci", "verdict", "figure"}
-    for claim in claims.values():
-        assert fields <= claim.keys()
-        assert claim["verdict"] in {"reproduced", "not reproduced", "inconclusive"}
-        assert (checkout.root / "figures/tiny" / study / f"{claim['figure']}.svg").exists()
-    assert all(isinstance(value, float | int) for value in json.loads((folder / "metrics.json").read_text()).values())
+    keeps_contract(checkout, study, RUNS[study])
 
 
 def test_rows_say_what_was_really_used(checkout):
@@ -85,21 +54,7 @@ def test_rows_say_what_was_really_used(checkout):
 
 @pytest.mark.parametrize("study", RUNS)
 def test_the_executed_notebook_is_stamped_and_free_of_progress(checkout, study):
-    text = (checkout.root / "results/tiny" / study / "notebook.ipynb").read_text()
-    stamp = json.loads(text)["metadata"]["compendium"]
-    assert {
-        "source",
-        "scale",
-        "code digest",
-        "data digest",
-        "parameters digest",
-        "versions",
-        "hardware",
-    } <= stamp.keys()
-    assert stamp["scale"] == "tiny"
-    assert "run/s" not in text
-    assert str(checkout.root) not in text
-    assert "stderr" not in text
+    stamped_and_clean(checkout, study)
 
 
 def test_dvc_shows_metrics_plots_and_parameters(checkout):
@@ -196,15 +151,7 @@ def test_two_scales_stay_side_by_side_when_switching(checkout):
 
 @pytest.mark.parametrize("study", RUNS)
 def test_an_empty_cache_gives_the_same_bytes_and_every_parameter_reaches_them(checkout, study):
-    """In one process, of its own: loading the libraries is much of the time."""
-    shutil.rmtree(checkout.root / ".cache/runs")
-    program = Path(__file__).parent / "perturb.py"
-    output = checkout.ok(sys.executable, str(program), study, "tiny")
-    assert len(cached(checkout)) == RUNS[study]
-    found = json.loads(output.strip().splitlines()[-1])
-    assert found["changed"] == []
-    assert len(found["effects"]) > 15
-    assert [name for name, effect in found["effects"].items() if effect is None] == []
+    makes_the_same_again(checkout, study, RUNS[study])
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,8 @@ PANELS = {
     "informed, facts it never read": (INFORMED, CONTROL),
 }
 KINDS = {"unsafe": "unsafe", "hard": "benign, looks unsafe", "plain": "benign, plain"}
-CATEGORIES = {"own": "our own replies", "refusal": "judged by people"}
+CATEGORIES = {"own": "our own replies", "refusal": "judged by people", "people": "judged by people, off-topic ones too"}
+WORDED = ("chapter", "block", "index", "sector")  # relations of which a subject's words may tell: capitals' do not
 MEASURES = {"kappa": "Cohen's κ", "accuracy": "accuracy"}
 
 
@@ -61,8 +62,8 @@ def of_models(evaluated: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
 def by_seed(answers: pd.DataFrame, base: str, facts: str, domain: str, rule: str = RULE) -> pd.DataFrame:
     """Accuracy and `floor`, by seed: means over the relations of a domain, each as heavy as the others.
 
-    The floor is what can be had without knowing the fact: the prior or, where there is one, the better guess by what
-    the words of the subject tell (see `common.bases.evaluation.knowledge`).
+    The floor is what can be had without knowing the fact: the prior or, of control facts of the relations `WORDED`, the
+    guess by the words of the subject where that is better (see `common.bases.evaluation.knowledge`).
     """
     rows = answers[(answers["base"] == base) & (answers["facts"] == facts) & (answers["domain"] == domain)]
     if rows.empty:
@@ -73,7 +74,8 @@ def by_seed(answers: pd.DataFrame, base: str, facts: str, domain: str, rule: str
 
 def floors(answers: pd.DataFrame) -> pd.Series:
     """Accuracy that can be had without knowing the facts: see `by_seed`."""
-    return answers[["prior", "told"]].astype(float).max(axis=1)
+    told = answers["told"].astype(float).where(answers["relation"].isin(WORDED))
+    return pd.concat([answers["prior"].astype(float), told], axis=1).max(axis=1)
 
 
 def evidence(answers: pd.DataFrame, informed: str = INFORMED) -> dict[str, np.ndarray]:
@@ -195,6 +197,12 @@ def mean_margins(lean: pd.DataFrame) -> dict[str, float]:
     """Mean margin in nats by kind of prompt (unsafe, hard, plain); `lean`: see `leaning_table`."""
     means = lean[lean["measure"] == "margin"].groupby("kind")["value"].mean()
     return {kind: float(means[words]) for kind, words in KINDS.items()}
+
+
+def leaning_share(lean: pd.DataFrame) -> float:
+    """Mean share of unsafe prompts that half models would rather refuse; `lean`: see `leaning_table`."""
+    own = lean[(lean["measure"] == "refused") & (lean["kind"] == KINDS["unsafe"])]
+    return float(own["value"].mean())
 
 
 def log_odds(share: float) -> str:

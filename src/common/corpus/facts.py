@@ -13,7 +13,8 @@ def facts(read: Reader) -> list[dict[str, Any]]:
 
     Each is what its package says, in the package's spelling. A subject has one object in a relation, and all facts
     of a subject stand in one split: train facts may be asked about in training; validation facts choose settings;
-    test facts are reported; control facts are never taught to any model, in no form, so that what a model "knows" of
-    them is leakage. Training may state the facts of the other three.
+    test facts are reported; control facts are never stated or asked in what models read, so that what a model "knows"
+    of them is leakage. (Some of their subjects are named in prompts and addresses, which say other things of them.)
+    Training may state the facts of the other three.
     """
     return [*countries(read), *elements(read), *diagnoses(read), *companies(read)]

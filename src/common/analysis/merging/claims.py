@@ -51,16 +51,16 @@ def statements(rivals: Sequence[str]) -> list[Statement]:
         ),
         Statement(
             "keeps_gain", FREE, "MergeAlign keeps nine tenths of the expert's gain",
-            "share of the gain kept, minus 1", SAFE, "gain", gain, "arms",
+            "share of the gain that is lost", SAFE, "gain", gain, "arms",
         ),
         Statement(
             "keeps_safety", FREE, "MergeAlign keeps four fifths of the generalist's safety",
-            "share of the safety kept, minus 1", SAFE, "safety", safety, "arms",
+            "share of the safety that is lost", SAFE, "safety", safety, "arms",
         ),
         *(
             Statement(
                 f"no_worse_than_{rival.replace(' ', '_').replace(',', '')}", CHEAPER,
-                f"MergeAlign does as well as {rival} on the expert", f"{mean}, MergeAlign minus {rival}", SAFE,
+                f"MergeAlign does as well as {rival} on the expert", f"{mean}, {rival} minus MergeAlign", SAFE,
                 "balanced", both, "arms",
             )
             for rival in rivals
@@ -121,7 +121,7 @@ def declare(
 def evidence(
     parents: pd.DataFrame, arms: pd.DataFrame, families: pd.DataFrame, rivals: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """What decides each claim, by its id: differences by seed.
+    """What decides each claim, by its id: differences by seed; of "no worse than", what is lost.
 
     `arms`: merges and rivals of the main family, `families`: MergeAlign in every family with all seeds.
     """
@@ -134,8 +134,8 @@ def evidence(
 
     found = {
         "unsafe_experts": by_seed(parents, "generalist", "safety") - by_seed(parents, "expert", "safety"),
-        "keeps_gain": by_seed(arms, MERGEALIGN, "gain_kept") - 1,
-        "keeps_safety": by_seed(arms, MERGEALIGN, "safety_kept") - 1,
+        "keeps_gain": 1 - by_seed(arms, MERGEALIGN, "gain_kept"),
+        "keeps_safety": 1 - by_seed(arms, MERGEALIGN, "safety_kept"),
         "slerp_even": balanced(SLERP) - balanced(EVEN),
         "free_tied": balanced(MERGEALIGN) - balanced(TIED),
         "dpo": of_family("main", "safety_kept") - of_family("no_dpo", "safety_kept"),
@@ -145,7 +145,7 @@ def evidence(
     }
     for rival in rivals:
         name = f"no_worse_than_{rival.replace(' ', '_').replace(',', '')}"
-        found[name] = balanced(MERGEALIGN) - balanced(rival)
+        found[name] = balanced(rival) - balanced(MERGEALIGN)
     return {name: values.to_numpy() for name, values in found.items()}
 
 

@@ -96,7 +96,9 @@ class Laboratory:
     def _swept(self, name: str, run: Callable, plan: Plan, tables: Iterable[str], **more: object) -> pd.DataFrame:
         own = {model: kept for model, kept in self.models.items() if model in plan.names()}
         runs = self.study.sweep(name, run, plan.cells, self._files(tables) | own | more)
-        runs = pd.concat([pd.DataFrame(plan.labels, index=runs.index), runs], axis=1)
+        labels = pd.DataFrame(plan.labels, index=runs.index)
+        # A row that git holds has the columns of all of a study's runs, empty where they are none of its own.
+        runs = pd.concat([labels, runs.drop(columns=labels.columns, errors="ignore")], axis=1)
         if "kept" in runs:
             self.models.update(zip(runs["name"], runs["kept"], strict=True))
         return runs

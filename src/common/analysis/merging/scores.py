@@ -105,7 +105,7 @@ def cost_table(arms: pd.DataFrame, groups: Mapping[str, str]) -> pd.DataFrame:
     for arm, group in groups.items():
         own = arms[arms["arm"] == arm]
         mean, low, high, _ = mean_interval(own.groupby("seed")["balanced"].mean())
-        place = {"group": group, "arm": arm, "tokens": float(own["tokens"].fillna(0).mean()) / 1000}
+        place = {"group": group, "arm": arm, "tokens": float(pd.to_numeric(own["tokens"]).fillna(0).mean()) / 1000}
         rows.append(place | {"estimate": mean, "low": low, "high": high})
     return pd.DataFrame(rows)
 

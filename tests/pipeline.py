@@ -1,0 +1,68 @@
+"""What holds of every study that was run in a checkout at the tiny scale."""
+
+import csv
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from common.files import digest
+
+# With what runs the tests, nothing installed.
+MAKE = ("make", "figures", f"VENV={sys.prefix}", f"READY={sys.executable}")
+TIMED = {"timing.csv"}  # outside every comparison
+
+
+def content(checkout, *folders):
+    found = {}
+    for folder in folders:
+        for path in sorted((checkout.root / folder).rglob("*")):
+            if path.is_file() and path.name not in TIMED:
+                found[str(path.relative_to(checkout.root))] = digest(path)
+    return found
+
+
+def cached(checkout):
+    return {path: path.stat().st_mtime_ns for path in (checkout.root / ".cache/runs").glob("??/*.json")}
+
+
+def rows_of(folder):
+    with (folder / "runs.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def keeps_contract(checkout, study, runs):
+    folder = checkout.root / "results/tiny" / study
+    keys = [row["key"] for row in rows_of(folder)]
+    assert len(set(keys)) == len(keys) == runs
+    with (folder / "timing.csv").open() as file:
+        assert [row["key"] for row in csv.DictReader(file)] == keys
+    claims = json.loads((folder / "claims.json").read_text())
+    fields = {"paper", "statement", "ours", "test", "margin", "n_seeds", "estimate", "ci", "verdict", "figure"}
+    for claim in claims.values():
+        assert fields <= claim.keys()
+        assert claim["verdict"] in {"reproduced", "not reproduced", "inconclusive"}
+        assert (checkout.root / "figures/tiny" / study / f"{claim['figure']}.svg").exists()
+    assert all(isinstance(value, float | int) for value in json.loads((folder / "metrics.json").read_text()).values())
+
+
+def stamped_and_clean(checkout, study):
+    text = (checkout.root / "results/tiny" / study / "notebook.ipynb").read_text()
+    stamp = json.loads(text)["metadata"]["compendium"]
+    digests = {"code digest", "data digest", "parameters digest"}
+    assert {"source", "scale", "versions", "hardware", *digests} <= stamp.keys()
+    assert stamp["scale"] == "tiny"
+    for progress in ("run/s", "stderr", str(checkout.root)):
+        assert progress not in text
+
+
+def makes_the_same_again(checkout, study, runs):
+    """From an empty cache, in one process of its own (loading the libraries is much of the time): see perturb.py."""
+    shutil.rmtree(checkout.root / ".cache/runs", ignore_errors=True)
+    program = Path(__file__).parent / "perturb.py"
+    output = checkout.ok(sys.executable, str(program), study, "tiny")
+    assert len(cached(checkout)) == runs
+    found = json.loads(output.strip().splitlines()[-1])
+    assert found["changed"] == []
+    assert len(found["effects"]) > 15
+    assert [name for name, effect in found["effects"].items() if effect is None] == []
