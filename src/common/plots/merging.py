@@ -169,7 +169,7 @@ def cost(table: pd.DataFrame) -> Figure:
         ax.plot([row.tokens] * 2, [row.low, row.high], color=color, linewidth=0.8)
         [lines[row.arm]] = ax.plot(row.tokens, row.estimate, "o", color=color, markersize=4)
     ax.set(xlabel="tokens trained on for one more expert (thousands)", ylabel="mean of gain and safety kept")
-    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     label_lines(ax, lines)
     return figure
 

@@ -10,11 +10,13 @@ from common.analysis.merging.scores import (
     barriers,
     best_settings,
     cost_table,
+    edges,
     kept,
     part_table,
     path_table,
     plane_table,
     shown,
+    spoken,
     with_parents,
 )
 
@@ -29,11 +31,13 @@ __all__ = [
     "best_settings",
     "cost_table",
     "declare",
+    "edges",
     "evidence",
     "kept",
     "part_table",
     "path_table",
     "plane_table",
     "shown",
+    "spoken",
     "with_parents",
 ]

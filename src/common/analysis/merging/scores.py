@@ -144,6 +144,23 @@ def path_table(table: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     return grouped.agg(low="min", mean="mean", high="max").reset_index()
 
 
+def spoken(arms: pd.DataFrame, parents: pd.DataFrame, arm: str) -> dict[str, float]:
+    """Numbers for sentences, means over seeds and domains.
+
+    `gain` and `gap`: what there was to keep of accuracy and safety; `hard` and `plain`: benign prompts that `arm`
+    refuses; `its_hard` and `its_plain`: those that the generalist refuses.
+    """
+    own, generalist = arms[arms["arm"] == arm], parents[parents["arm"] == "generalist"]
+    found = {"gain": own["gain"], "gap": own["gap"], "hard": own["refused_hard"], "plain": own["refused_plain"]}
+    found |= {"its_hard": generalist["refused_hard"], "its_plain": generalist["refused_plain"]}
+    return {name: float(values.mean()) for name, values in found.items()}
+
+
+def edges(plane: Mapping[str, Sequence[float]], chosen: Mapping[str, float]) -> str:
+    """Names of the coefficients that were chosen at an end of the values tried, or none."""
+    return ", ".join(name for name, tried in plane.items() if chosen[name] in (min(tried), max(tried))) or "none"
+
+
 def barriers(table: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """Loss barrier of each way, loss and seed: the largest rise of the loss above the straight line between its ends.
 
