@@ -50,8 +50,9 @@ def with_parents(arms: pd.DataFrame, parents: pd.DataFrame) -> pd.DataFrame:
 
 
 def shown(best: Mapping[str, Mapping]) -> pd.DataFrame:
-    """Chosen settings by arm, in words."""
-    words = {arm: ", ".join(f"{name} {value}" for name, value in settings.items()) for arm, settings in best.items()}
+    """Chosen settings by arm, in words; of a fine-tuning the learning rate, as nothing else was chosen."""
+    told = {arm: {k: v for k, v in s.items() if k == "learning_rate" or "method" not in s} for arm, s in best.items()}
+    words = {arm: ", ".join(f"{name} {value}" for name, value in settings.items()) for arm, settings in told.items()}
     return pd.DataFrame({"settings": words})
 
 
