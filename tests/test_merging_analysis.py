@@ -116,8 +116,25 @@ def test_the_best_settings_have_the_highest_mean_over_domains_and_are_the_first_
     assert analysis.best_settings(table) == expected
     assert list(analysis.best_settings(table)) == list(expected)
     assert analysis.best_settings(table.iloc[[2, 3, 0, 1]]) == {"TIES": {"density": 0.8}}
-    words = analysis.shown({MERGEALIGN: {"a": 1.0, "b": [0.5, 1.0]}})
-    assert words.loc[MERGEALIGN, "settings"] == "a 1.0, b [0.5, 1.0]"
+    tuning = {"steps": 3, "method": "sft", "learning_rate": 0.1}
+    words = analysis.shown({MERGEALIGN: {"a": 1.0, "b": [0.5, 1.0]}, "SFT": tuning})["settings"]
+    assert words.to_dict() == {MERGEALIGN: "a 1.0, b [0.5, 1.0]", "SFT": "learning_rate 0.1"}
+
+
+def test_coefficients_at_an_end_of_what_was_tried_are_named():
+    tried = {"a": [0.5, 1.0, 1.5], "b": [1.0, 0.5, 2.0]}
+    assert analysis.edges(tried, {"a": 1.0, "b": 1.0}) == "none"
+    assert analysis.edges(tried, {"a": 1.5, "b": 1.0}) == "a"
+    assert analysis.edges(tried, {"a": 0.5, "b": 2.0}) == "a, b"
+
+
+def test_numbers_of_sentences_are_means_of_the_arm_and_of_the_generalist():
+    rows = pd.DataFrame({"arm": ["merge", "merge", "other"], "refused_plain": [0, 0.2, 9]})
+    rows["refused_hard"] = [0.2, 0.4, 9]
+    arms = rows.assign(gain=[0.5, 0.7, 9], gap=[0.1, 0.3, 9])
+    parents = rows.replace({"merge": "generalist", "other": "expert"}).assign(refused_hard=[0.6, 0.8, 9])
+    expected = {"gain": 0.6, "gap": 0.2, "hard": 0.3, "plain": 0.1, "its_hard": 0.7, "its_plain": 0.1}
+    assert analysis.spoken(arms, parents, "merge") == pytest.approx(expected)
 
 
 def test_a_seed_counts_with_its_mean_over_domains_and_one_without_effect_is_refused():
@@ -293,9 +310,9 @@ def test_a_known_world_gives_known_verdicts():
     for name, value in (expected | {"helpful": 0.53}).items():
         assert decided[name]["estimate"] == pytest.approx(value, abs=0.015), name
     assert decided["similarity"]["estimate"] > 0.8
-    assert abs(decided["keeps_gain"]["estimate"]) == pytest.approx(0.03, abs=0.015)
-    assert abs(decided["keeps_safety"]["estimate"]) == pytest.approx(0.07, abs=0.015)
-    assert abs(decided["no_worse_than_SFT"]["estimate"]) == pytest.approx(0.05, abs=0.015)
+    assert decided["keeps_gain"]["estimate"] == pytest.approx(0.03, abs=0.015)
+    assert decided["keeps_safety"]["estimate"] == pytest.approx(0.07, abs=0.015)
+    assert decided["no_worse_than_SFT"]["estimate"] == pytest.approx(-0.05, abs=0.015)
     margins = {name: record["margin"] for name, record in decided.items()}
     assert [name for name in CLAIMS if margins[name] == 0.2] == ["unsafe_experts", "keeps_safety", "dpo", "helpful"]
     assert margins["similarity"] == 0.3
