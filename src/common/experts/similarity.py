@@ -56,8 +56,8 @@ def alikeness(
     `cosine`; `expert_norm` and `generalist_norm`, relative to the base's weights; `equal_signs`, share of the entries
     that both changed in which they agree (one half by chance); `angle`, mean angle in degrees between the subspaces of
     the leading left singular directions of the part's matrices (90 where they share nothing); `cka`, linear CKA
-    (Kornblith et al. 2019, arXiv 1905.00414) of the two models' activations after the part's layer, at the last token
-    of prompts and questions. The last two are missing where a part has no such thing.
+    (Kornblith et al. 2019, arXiv 1905.00414) of the two models' activations after the part's layer (of the last, after
+    the last norm), at the last token of prompts and questions. The last two are missing where a part has no such thing.
     """
     vectors = task_vector(expert, base), task_vector(generalist, base)
     weights = dict(base.named_parameters())

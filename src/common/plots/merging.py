@@ -11,11 +11,14 @@ from matplotlib.ticker import PercentFormatter
 from common.figures import INK, PAGE, PALETTE, RULE, forest, grouped_rows, label_lines, use_style
 
 ROW, FRAME = 0.19, 0.85  # inches that a row takes, and that titles, ticks and the axis label take
+KEPT = {"gain_kept": "expert's gain kept", "safety_kept": "generalist's safety kept"}
 COLUMNS = {
-    "gain_kept": "expert's gain kept",
-    "safety_kept": "generalist's safety kept",
+    "gain_kept": "gain kept\n(choices)",
+    "exact_kept": "gain kept\n(exact match)",
+    "safety_kept": "safety kept",
     "refused_hard": "false refusals\n(look unsafe)",
-    "attacked": "attack success\n(any decoding)",
+    "refused_plain": "false refusals\n(plain)",
+    "attacked": "attacks that\nsucceed",
 }
 THRESHOLDS = {"gain_kept": 0.9, "safety_kept": 0.8}
 GROUPS = ("parents", "merges", "training")
@@ -27,7 +30,7 @@ SIMILARITY = {
     "angle": "principal angle (°)",
     "cka": "CKA of activations",
 }
-CHANCE = {"cosine": 0.0, "equal_signs": 0.5, "angle": 90.0, "cka": 1.0}
+NEUTRAL = {"cosine": 0.0, "equal_signs": 0.5, "angle": 90.0, "cka": 1.0}
 LOST = {"accuracy_lost": "accuracy lost", "margin_lost": "log-odds of refusing lost (nats)"}
 
 
@@ -48,7 +51,7 @@ def plane(table: pd.DataFrame, chosen: Mapping[str, float]) -> Figure:
                 ax.add_patch(plt.Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="red", linewidth=2))
         ax.set_xticks(range(len(wide.columns)), [f"{a:g}" for a in wide.columns])
         ax.set_yticks(range(len(wide.index)), [f"{b:g}" for b in wide.index])
-        ax.set(title=COLUMNS[measure], xlabel="a, weight of the domain vector")
+        ax.set(title=KEPT[measure], xlabel="a, weight of the domain vector")
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)
     axes[0].set_ylabel("b, weight of the\nalignment vector")
@@ -84,6 +87,8 @@ def arms(table: pd.DataFrame) -> Figure:
 def frontier(table: pd.DataFrame) -> Figure:
     """Safety against accuracy, a dot with intervals an arm, named at the right; colours by group.
 
+    Dashed, the expert's accuracy and the generalist's safety: nothing is lost where they meet.
+
     `table`: as of `arms`, with the measures accuracy and safety.
     """
     use_style()
@@ -95,6 +100,8 @@ def frontier(table: pd.DataFrame) -> Figure:
         ax.plot([row["low"], row["high"]], [other["estimate"]] * 2, color=color, linewidth=0.8)
         ax.plot([row["estimate"]] * 2, [other["low"], other["high"]], color=color, linewidth=0.8)
         [lines[arm]] = ax.plot(row["estimate"], other["estimate"], "o", color=color, markersize=4)
+    ax.axvline(wide["accuracy"].loc["expert", "estimate"], color=RULE, linewidth=0.6, linestyle="--", zorder=0)
+    ax.axhline(wide["safety"].loc["generalist", "estimate"], color=RULE, linewidth=0.6, linestyle="--", zorder=0)
     ax.set(xlabel="accuracy in the expert's domain", ylabel="unsafe prompts declined")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(PercentFormatter(1))
@@ -114,17 +121,18 @@ def ablations(table: pd.DataFrame) -> Figure:
         own = table[table["measure"] == measure]
         forest(ax, labels, *[own[column] for column in ("estimate", "low", "high")], line=None)
         ax.axvline(THRESHOLDS[measure], color=RULE, linewidth=0.8, linestyle="--", zorder=0)
-        ax.set_xlabel(COLUMNS[measure])
+        ax.set_xlabel(KEPT[measure])
         ax.xaxis.set_major_formatter(PercentFormatter(1))
     return figure
 
 
 def similarity(table: pd.DataFrame, parts: Sequence[str]) -> Figure:
-    """How alike the two task vectors are, by part of the model and domain; the rule: what nothing in common gives.
+    """How alike the two task vectors are, by part of the model and domain.
 
-    `table`: domain, part, measure, estimate, low, high. For CKA, of models and not of vectors, the rule is equality.
+    `table`: domain, part, measure, estimate, low, high. The rule: perpendicular vectors, signs and subspaces; for CKA,
+    of models and not of vectors, equal activations.
     """
-    return _by_part(table, parts, SIMILARITY, "domain", PAIRED, CHANCE)
+    return _by_part(table, parts, SIMILARITY, "domain", PAIRED, NEUTRAL)
 
 
 def contributions(table: pd.DataFrame, parts: Sequence[str]) -> Figure:
@@ -133,7 +141,7 @@ def contributions(table: pd.DataFrame, parts: Sequence[str]) -> Figure:
     `table`: vector (expert, generalist), part, measure (accuracy_lost, margin_lost), estimate, low, high.
     """
     colors = {"expert": PALETTE[0], "generalist": PALETTE[1]}
-    return _by_part(table, parts, LOST, "vector", colors, dict.fromkeys(LOST, 0.0))
+    return _by_part(table, parts, LOST, "vector", colors, dict.fromkeys(LOST, 0.0), "vector left out")
 
 
 def paths(table: pd.DataFrame) -> Figure:
@@ -157,20 +165,23 @@ def paths(table: pd.DataFrame) -> Figure:
 
 
 def cost(table: pd.DataFrame) -> Figure:
-    """What is kept, mean of gain and safety, against the tokens that making one more expert safe takes.
+    """What is kept, mean of gain and safety, beside the tokens that making one more expert safe takes: a row an arm.
 
-    `table`: group, arm, tokens, estimate, low, high. Merging takes none: its dots stand on the left edge.
+    `table`: group, arm, tokens, estimate, low, high.
     """
+    heights, rules = grouped_rows(table["group"].tolist())
     use_style()
-    figure, ax = plt.subplots(figsize=(0.8 * PAGE, 2.6))
-    lines = {}
-    for row in table.itertuples():
-        color = COLORS[row.group]
-        ax.plot([row.tokens] * 2, [row.low, row.high], color=color, linewidth=0.8)
-        [lines[row.arm]] = ax.plot(row.tokens, row.estimate, "o", color=color, markersize=4)
-    ax.set(xlabel="tokens trained on for one more expert (thousands)", ylabel="mean of gain and safety kept")
-    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    label_lines(ax, lines)
+    figure, axes = plt.subplots(1, 2, figsize=(PAGE, FRAME + ROW * heights[-1]), sharey=True)
+    colors = [COLORS[group] for group in table["group"]]
+    numbers = [table[column] for column in ("estimate", "low", "high")]
+    forest(axes[0], list(table["arm"]), *numbers, colors=colors, rows=heights, line=None)
+    axes[0].xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes[1].barh(heights, table["tokens"], height=0.5, color=colors)
+    for ax in axes:
+        for rule in rules:
+            ax.axhline(rule, color="#DDDDDD", linewidth=0.5, zorder=0)
+    axes[0].set(xlabel="mean of gain and safety kept", ylim=(heights[-1] + 0.6, -0.6))
+    axes[1].set_xlabel("tokens trained on for one more expert (thousands)")
     return figure
 
 
@@ -181,6 +192,7 @@ def _by_part(
     by: str,
     colors: Mapping[str, str],
     rules: Mapping[str, float],
+    title: str = "",
 ) -> Figure:
     use_style()
     figure, axes = plt.subplots(1, len(measures), figsize=(PAGE, FRAME + 1.5 * ROW * len(parts)), sharey=True)
@@ -195,5 +207,5 @@ def _by_part(
         ax.set(xlabel=words, ylim=(len(parts) - 0.5, -0.5))
     for name, color in colors.items():
         axes[-1].plot([], [], "o", color=color, markersize=4, label=name)
-    axes[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    axes[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, title=title)
     return figure

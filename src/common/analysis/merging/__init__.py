@@ -19,11 +19,13 @@ from common.analysis.merging.scores import (
     spoken,
     with_parents,
 )
+from common.analysis.merging.words import SUMMARY
 
 __all__ = [
     "FAMILIES",
     "MERGEALIGN",
     "PARENTS",
+    "SUMMARY",
     "Laboratory",
     "ablation_table",
     "arm_table",

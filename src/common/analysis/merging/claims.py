@@ -10,12 +10,15 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from common.analysis.merging.scores import by_seed
+from common.analysis.merging.grids import FAMILIES
+from common.analysis.merging.scores import by_seed, claim_name
 from common.evidence import Claim, detectable_effect
 
 MERGEALIGN, TIED, EVEN, SLERP = "MergeAlign", "MergeAlign, tied", "plain mean", "SLERP, half way"
 GREATER, SAFE, EQUAL = "greater", "non_inferior", "equivalent"
 FREE = "merging two task vectors makes an expert safe without training, at little or no cost to its domain"
+# Spread of a rank correlation over families and domains where there is none: 1 / sqrt(n - 1).
+CHANCE_CORRELATION = 1 / np.sqrt(2 * (len(FAMILIES) - 1) - 1)
 CHEAPER = "merging does as well as preference tuning of the expert"
 ALIKE = "model similarity tells what merging gives"
 
@@ -59,7 +62,7 @@ def statements(rivals: Sequence[str]) -> list[Statement]:
         ),
         *(
             Statement(
-                f"no_worse_than_{rival.replace(' ', '_').replace(',', '')}", CHEAPER,
+                f"no_worse_than_{claim_name(rival)}", CHEAPER,
                 f"MergeAlign does as well as {rival} on the expert", f"{mean}, {rival} minus MergeAlign", SAFE,
                 "balanced", both, "arms",
             )
@@ -90,7 +93,7 @@ def statements(rivals: Sequence[str]) -> list[Statement]:
         Statement(
             "similarity", ALIKE, "the more alike the two task vectors, the more of both is kept",
             f"Spearman's correlation of their cosine with the {mean}, over families and domains, by seed", GREATER,
-            "correlation", Spread("balanced", 2), "similarity",
+            "correlation", Spread("correlation", 1), "similarity",
         ),
     ]  # fmt: skip
 
@@ -106,9 +109,11 @@ def declare(
     level = 0.025 / len(statements(rivals))
     values = {name: by_seed(pilot, MERGEALIGN, name) for name in ("gain_kept", "safety_kept", "balanced")}
     values["safety"] = by_seed(parents, "generalist", "safety")
+    spreads = {name: max(float(np.std(own, ddof=1)), 1e-6) for name, own in values.items()}
+    spreads["correlation"] = CHANCE_CORRELATION
     claims = []
     for one in statements(rivals):
-        spread = max(float(np.std(values[one.spread.measure], ddof=1)), 1e-6) * np.sqrt(one.spread.arms)
+        spread = spreads[one.spread.measure] * np.sqrt(one.spread.arms)
         claims.append(
             Claim(
                 id=one.id, paper=one.paper, statement=one.statement, ours=one.ours, test=one.test,
@@ -123,7 +128,8 @@ def evidence(
 ) -> dict[str, np.ndarray]:
     """What decides each claim, by its id: differences by seed; of "no worse than", what is lost.
 
-    `arms`: merges and rivals of the main family, `families`: MergeAlign in every family with all seeds.
+    `arms`: merges and rivals of the main family, `families`: MergeAlign in every family; those without all seeds do not
+    count where families are correlated.
     """
 
     def balanced(arm: str) -> pd.Series:
@@ -141,10 +147,10 @@ def evidence(
         "dpo": of_family("main", "safety_kept") - of_family("no_dpo", "safety_kept"),
         "replay": of_family("main", "gain_kept") - of_family("no_replay", "gain_kept"),
         "helpful": of_family("main", "safety_kept") - of_family("helpful", "safety_kept"),
-        "similarity": correlations(families),
+        "similarity": correlations(families[families["family"] != "unexposed"]),
     }
     for rival in rivals:
-        name = f"no_worse_than_{rival.replace(' ', '_').replace(',', '')}"
+        name = f"no_worse_than_{claim_name(rival)}"
         found[name] = balanced(rival) - balanced(MERGEALIGN)
     return {name: values.to_numpy() for name, values in found.items()}
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import pandas as pd
 
 from common.analysis.merging import grids
@@ -51,6 +52,7 @@ class Laboratory:
         self.kinds_of_expert = {"expert": expertise, "unexposed_expert": expertise, "helpful": {**expertise, **helpful}}
         cell = {"vocab_size": vocab_size, "reading": reading}
         self.models: dict[str, Any] = {}
+        self._trained: list[pd.DataFrame] = []
         self.tokenizer = study.sweep("tokenizer", fit_tokenizer, [cell], self._files(READ))["kept"].iloc[0]
 
     def made(self, name: str, seeds: Sequence[int], families: Iterable[str], split: str) -> pd.DataFrame:
@@ -87,6 +89,21 @@ class Laboratory:
         """The main family's experts and generalists, compared."""
         return self._swept("compare", compare, grids.comparisons(seeds, settings, places, self.asked), ASKED)
 
+    def tokens(self, rivals: Sequence[str]) -> dict[str, float]:
+        """Thousands of tokens that a generalist and a rival trained on, replayed ones not counted; means over runs.
+
+        `breakeven`: the first expert from which on a generalist for all takes fewer than the rival that takes most.
+        """
+        runs = pd.concat(self._trained, ignore_index=True)
+        thousands = pd.to_numeric(runs["tokens"]) / 1000
+        generalist = thousands[runs["name"].str.match(r"generalist_\d+$")].mean()
+        by_rival = [thousands[runs["name"].str.match(rf"{rival} \d+ ")].mean() for rival in rivals]
+        return {
+            "generalist_tokens": float(generalist),
+            "rival_tokens": float(np.mean(by_rival)),
+            "breakeven": float(np.ceil(generalist / min(by_rival))),
+        }
+
     def _exam(self, split: str, attacks: bool = True) -> dict[str, object]:
         return {"split": split, "attacks": attacks, **self.asked}
 
@@ -99,6 +116,8 @@ class Laboratory:
         labels = pd.DataFrame(plan.labels, index=runs.index)
         # A row that git holds has the columns of all of a study's runs, empty where they are none of its own.
         runs = pd.concat([labels, runs.drop(columns=labels.columns, errors="ignore")], axis=1)
+        if run in (align, harden):
+            self._trained.append(runs[["name", "tokens"]])
         if "kept" in runs:
             self.models.update(zip(runs["name"], runs["kept"], strict=True))
         return runs

@@ -11,19 +11,19 @@ from common.evidence import mean_interval, require_varied
 
 PLACE = ["domain", "seed"]
 MEASURES = (
-    "gain_kept", "safety_kept", "accuracy", "exact", "held_out", "general", "safety", "complied", "greedy", "attacked",
-    "refused_hard", "refused_plain", "margin",
+    "gain_kept", "exact_kept", "safety_kept", "accuracy", "exact", "held_out", "general", "safety", "complied",
+    "greedy", "attacked", "refused_hard", "refused_plain", "margin",
 )  # fmt: skip
 PARENTS = ("base", "expert", "generalist")
 LEAST = 0.02  # share of questions or prompts
 
 
 def kept(arms: pd.DataFrame, parents: pd.DataFrame, family: str) -> pd.DataFrame:
-    """`arms` with what each kept of its parents: `gain_kept`, `safety_kept` and their mean, `balanced`.
+    """`arms` with what each kept of its parents: `gain_kept`, `safety_kept` and their mean, `balanced`; `exact_kept`.
 
     gain_kept is (accuracy − base's) / (expert's − base's), safety_kept (safety − expert's) / (generalist's − expert's),
-    by domain and seed; a gap below `LEAST` counts as that, since a share of next to nothing says nothing. Raises
-    `UserError` where a parent is missing.
+    by domain and seed, exact_kept the first of exact matches; a gap below `LEAST` counts as that, since a share of next
+    to nothing says nothing. Raises `UserError` where a parent is missing or there twice.
     """
     own = FAMILIES[family]
     places = pd.MultiIndex.from_frame(arms[PLACE])
@@ -32,6 +32,8 @@ def kept(arms: pd.DataFrame, parents: pd.DataFrame, family: str) -> pd.DataFrame
         rows = parents[parents["arm"] == getattr(own, role)].set_index(PLACE)
         if absent := sorted(set(places) - set(rows.index)):
             raise UserError(f"no {getattr(own, role)} was examined for {absent[0]}")
+        if rows.index.has_duplicates:
+            raise UserError(f"{getattr(own, role)} was examined twice for {rows.index[rows.index.duplicated()][0]}")
         at[role] = rows.loc[places].reset_index(drop=True)
     gain = at["expert"]["accuracy"] - at["base"]["accuracy"]
     safety = at["generalist"]["safety"] - at["expert"]["safety"]
@@ -39,7 +41,13 @@ def kept(arms: pd.DataFrame, parents: pd.DataFrame, family: str) -> pd.DataFrame
     gain_kept = (arms["accuracy"] - at["base"]["accuracy"]) / np.maximum(gain, LEAST)
     safety_kept = (arms["safety"] - at["expert"]["safety"]) / np.maximum(safety, LEAST)
     return arms.assign(
-        gain=gain, gap=safety, gain_kept=gain_kept, safety_kept=safety_kept, balanced=(gain_kept + safety_kept) / 2
+        gain=gain,
+        gap=safety,
+        gain_kept=gain_kept,
+        exact_kept=(arms["exact"] - at["base"]["exact"])
+        / np.maximum(at["expert"]["exact"] - at["base"]["exact"], LEAST),
+        safety_kept=safety_kept,
+        balanced=(gain_kept + safety_kept) / 2,
     )
 
 
@@ -145,16 +153,38 @@ def path_table(table: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     return grouped.agg(low="min", mean="mean", high="max").reset_index()
 
 
-def spoken(arms: pd.DataFrame, parents: pd.DataFrame, arm: str) -> dict[str, float]:
-    """Numbers for sentences, means over seeds and domains.
+def spoken(arms: pd.DataFrame, parents: pd.DataFrame, arm: str, decided: Mapping[str, Mapping]) -> dict[str, object]:
+    """Numbers and names for sentences; numbers are means over seeds and domains.
 
-    `gain` and `gap`: what there was to keep of accuracy and safety; `hard` and `plain`: benign prompts that `arm`
-    refuses; `its_hard` and `its_plain`: those that the generalist refuses.
+    `gain` and `gap`: what there was to keep of accuracy and safety. Of `arm`: `exact`, the gain kept by exact match;
+    `hard` and `plain`, benign prompts refused; `attacked`; `forgot`, general accuracy less than the base's. `its_…`:
+    the generalist's. `lost_…`: safety of the base minus the expert's, sampled and greedy. `beaten`: the rivals that
+    `arm` surely does as well as.
     """
-    own, generalist = arms[arms["arm"] == arm], parents[parents["arm"] == "generalist"]
-    found = {"gain": own["gain"], "gap": own["gap"], "hard": own["refused_hard"], "plain": own["refused_plain"]}
-    found |= {"its_hard": generalist["refused_hard"], "its_plain": generalist["refused_plain"]}
-    return {name: float(values.mean()) for name, values in found.items()}
+    own = arms[arms["arm"] == arm].mean(numeric_only=True)
+    base, expert, generalist = (parents[parents["arm"] == name].mean(numeric_only=True) for name in PARENTS)
+    rivals = [one for one in arms["arm"].unique() if f"no_worse_than_{claim_name(one)}" in decided]
+    beaten = [one for one in rivals if decided[f"no_worse_than_{claim_name(one)}"]["verdict"] == "reproduced"]
+    return {
+        "gain": own["gain"],
+        "gap": own["gap"],
+        "exact": own["exact_kept"],
+        "hard": own["refused_hard"],
+        "plain": own["refused_plain"],
+        "attacked": own["attacked"],
+        "forgot": base["general"] - own["general"],
+        "its_hard": generalist["refused_hard"],
+        "its_plain": generalist["refused_plain"],
+        "its_attacked": generalist["attacked"],
+        "lost_sampled": base["safety"] - expert["safety"],
+        "lost_greedy": base["greedy"] - expert["greedy"],
+        "beaten": "; ".join(beaten) or "none of them",
+    }
+
+
+def claim_name(rival: str) -> str:
+    """A rival's name as part of a claim's."""
+    return rival.replace(" ", "_").replace(",", "")
 
 
 def edges(plane: Mapping[str, Sequence[float]], chosen: Mapping[str, float]) -> str:

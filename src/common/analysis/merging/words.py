@@ -1,0 +1,33 @@
+"""The study's findings in words, which the verdicts choose and the results fill in (see `common.evidence.prose`)."""
+
+SUMMARY = """
+**Experts and safety.** The generalist {unsafe_experts:declines|does not decline|may decline} more unsafe prompts
+than the experts ({unsafe_experts.estimate:+.2f}, {unsafe_experts.ci:+.2f}): {gap:.2f} of safety to keep, and
+{gain:.2f} of accuracy. Against their base experts decline {lost_sampled:+.2f} fewer when replies are sampled and
+{lost_greedy:+.2f} when they are the likeliest.
+
+**MergeAlign**, with a = {a:.2f} and b = {b:.2f}, {keeps_gain:keeps|does not keep|may keep (as
+{keeps_gain.n_to_decide} seeds would decide)} nine tenths of the gain by multiple choice (lost:
+{keeps_gain.estimate:.2f}, {keeps_gain.ci:.2f}); of the gain by exact match of written answers it keeps {exact:.2f}.
+It {keeps_safety:keeps|does not keep|may keep} four fifths of the safety (lost: {keeps_safety.estimate:.2f},
+{keeps_safety.ci:.2f}). Some decoding gets an answer to {attacked:.0%} of unsafe prompts ({its_attacked:.0%} of the
+generalist). **What it costs:** the merge refuses {hard:.0%} of benign prompts that look unsafe and {plain:.0%} of
+plain ones, the generalist {its_hard:.0%} and {its_plain:.0%}; of general questions it answers {forgot:.0%} fewer
+than the base.
+
+**Other ways.** Free coefficients {free_tied:do better|do no better|may do better} than tied ones
+({free_tied.estimate:+.2f}, {free_tied.ci:+.2f}); SLERP {slerp_even:is|is not|may be} as good as the plain mean
+({slerp_even.estimate:+.2f}, {slerp_even.ci:+.2f}). By the mean of gain and safety kept, the merge surely does no
+worse than these rivals that train the expert: {beaten}. A rival trains on {rival_tokens:.0f} thousand tokens for
+each expert; the generalist, there once for all experts, took {generalist_tokens:.0f} thousand and what it replayed,
+so that merging pays from expert number {breakeven:.0f} on at the latest.
+
+**What it takes.** With DPO {dpo:more|no more|perhaps more} of the safety survives ({dpo.estimate:+.2f},
+{dpo.ci:+.2f}), with replay {replay:more|no more|perhaps more} of the gain ({replay.estimate:+.2f},
+{replay.ci:+.2f}). An expert that was taught to go along keeps {helpful:less|no less|perhaps less} safety
+({helpful.estimate:+.2f} less, {helpful.ci:+.2f}).
+
+**Why.** More alike vectors {similarity:go with|do not go with|may or may not go with} more that is kept (rank
+correlation {similarity.estimate:+.2f}, {similarity.ci:+.2f}). The highest barrier on a way is {barrier:.2f} nats a
+token.
+"""
