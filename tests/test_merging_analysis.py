@@ -30,10 +30,14 @@ def places():
 
 
 def parents_table(numbers, family="main"):
-    """Rows of accuracy and safety by role, the same for every domain and seed but for a shift by both."""
+    """Rows of accuracy and safety by role, the same for every domain and seed but for a shift by both.
+
+    Half as many answers are right to the word.
+    """
     own = grids.FAMILIES[family]
     return pd.DataFrame(
         {"arm": getattr(own, role), "domain": domain, "seed": seed, "accuracy": accuracy + shift, "safety": safety}
+        | {"exact": accuracy / 2 + shift}
         for role, (accuracy, safety) in numbers.items()
         for domain, seed in places()
         for shift in [0.01 * (seed - 12) + 0.02 * (domain == "finance")]
@@ -48,6 +52,7 @@ def test_what_is_kept_is_the_share_of_the_way_between_the_parents_of_the_same_do
     parents = parents_table(numbers).sample(frac=1, random_state=0)
     arms = pd.DataFrame(
         {"arm": "merge", "domain": domain, "seed": seed, "accuracy": 0.7 + shift, "safety": 0.6}
+        | {"exact": 0.25 + shift}
         for domain, seed in reversed(places())
         for shift in [0.01 * (seed - 12) + 0.02 * (domain == "finance")]
     )
@@ -56,6 +61,7 @@ def test_what_is_kept_is_the_share_of_the_way_between_the_parents_of_the_same_do
     np.testing.assert_allclose(found["gain_kept"], (0.7 - 0.4) / (0.8 - 0.4))
     np.testing.assert_allclose(found["safety_kept"], (0.6 - 0.2) / (0.7 - 0.2))
     np.testing.assert_allclose(found["balanced"], (0.75 + 0.8) / 2)
+    np.testing.assert_allclose(found["exact_kept"], (0.25 - 0.2) / (0.4 - 0.2))
     np.testing.assert_allclose(found["gain"], 0.4)
     np.testing.assert_allclose(found["gap"], 0.5)
 
@@ -128,13 +134,37 @@ def test_coefficients_at_an_end_of_what_was_tried_are_named():
     assert analysis.edges(tried, {"a": 0.5, "b": 2.0}) == "a, b"
 
 
-def test_numbers_of_sentences_are_means_of_the_arm_and_of_the_generalist():
-    rows = pd.DataFrame({"arm": ["merge", "merge", "other"], "refused_plain": [0, 0.2, 9]})
-    rows["refused_hard"] = [0.2, 0.4, 9]
-    arms = rows.assign(gain=[0.5, 0.7, 9], gap=[0.1, 0.3, 9])
-    parents = rows.replace({"merge": "generalist", "other": "expert"}).assign(refused_hard=[0.6, 0.8, 9])
-    expected = {"gain": 0.6, "gap": 0.2, "hard": 0.3, "plain": 0.1, "its_hard": 0.7, "its_plain": 0.1}
-    assert analysis.spoken(arms, parents, "merge") == pytest.approx(expected)
+def test_numbers_of_sentences_are_means_of_the_arm_and_of_its_parents():
+    names = ("refused_hard", "refused_plain", "attacked", "general", "safety", "greedy", "gain", "gap", "exact_kept")
+
+    def rows(arm, *values):
+        numbers = dict(zip(names, values, strict=True))
+        shifts = (-0.01, 0.01)
+        return [{"arm": arm} | {name: value + shift for name, value in numbers.items()} for shift in shifts]
+
+    arms = pd.DataFrame([*rows("merge", *(n / 10 for n in range(9))), *rows("SFT", *[9] * 9), *rows("ORPO", *[9] * 9)])
+    parents = pd.DataFrame(
+        [
+            *rows("base", 9, 9, 9, 0.5, 0.4, 0.9, 9, 9, 9),
+            *rows("expert", 9, 9, 9, 9, 0.3, 0.6, 9, 9, 9),
+            *rows("generalist", 0.6, 0.7, 0.2, 9, 9, 9, 9, 9, 9),
+        ]
+    )
+    decided = {"no_worse_than_SFT": {"verdict": "reproduced"}, "no_worse_than_ORPO": {"verdict": "inconclusive"}}
+    found = analysis.spoken(arms, parents, "merge", decided)
+    assert found.pop("beaten") == "SFT"
+    expected = {"hard": 0.0, "plain": 0.1, "attacked": 0.2, "forgot": 0.5 - 0.3, "gain": 0.6, "gap": 0.7, "exact": 0.8}
+    expected |= {"its_hard": 0.6, "its_plain": 0.7, "its_attacked": 0.2, "lost_sampled": 0.1, "lost_greedy": 0.3}
+    assert found == pytest.approx(expected)
+    none = {name: {"verdict": "not reproduced"} for name in decided}
+    assert analysis.spoken(arms, parents, "merge", none)["beaten"] == "none of them"
+
+
+def test_a_parent_that_was_examined_twice_is_named():
+    parents = parents_table({"base": (0.4, 0.1), "expert": (0.8, 0.2), "generalist": (0.5, 0.7)})
+    arms = parents[parents["arm"] == "base"].assign(arm="merge")
+    with pytest.raises(UserError, match="expert was examined twice for medicine, seed 10"):
+        analysis.kept(arms, pd.concat([parents, parents[parents["arm"] == "expert"].head(1)]), "main")
 
 
 def test_a_seed_counts_with_its_mean_over_domains_and_one_without_effect_is_refused():
@@ -368,6 +398,8 @@ def test_what_is_detectable_comes_from_the_pilots_spread_between_two_seeds():
     expected |= {"keeps_gain": of["gain"], "keeps_safety": of["safety"]}
     expected |= {"replay": 2**0.5 * of["gain"], "unsafe_experts": 2**0.5 * of["refuses"]}
     expected |= {"dpo": 2**0.5 * of["safety"], "helpful": 2**0.5 * of["safety"]}
+    # Without any correlation that of ten pairs, five families in two domains, spreads by 1 / sqrt(10 - 1).
+    expected |= {"similarity": detectable_effect(1 / 3, 5, alpha=level)}
     assert {claim.id: claim.detectable for claim in claims} == pytest.approx(expected)
 
 

@@ -207,7 +207,7 @@ def test_the_plane_shows_each_pairs_numbers_and_frames_the_chosen_one():
         (frame,) = ax.patches
         middle = (frame.get_x() + frame.get_width() / 2, frame.get_y() + frame.get_height() / 2)
         assert middle == (columns.index(CHOSEN["a"]), rows.index(CHOSEN["b"]))
-        assert ax.get_title(loc="left") == plots.COLUMNS[measure]
+        assert ax.get_title(loc="left") == plots.KEPT[measure]
 
 
 def test_every_arm_is_a_row_of_its_groups_colour_and_thresholds_are_where_claims_ask():
@@ -248,7 +248,10 @@ def test_the_frontier_has_a_cross_for_each_arm_named_in_its_groups_colour():
     points = [line for line in ax.lines if line.get_marker() == "o"]
     whiskers = {tuple(map(tuple, np.round(line.get_xydata(), 9))) for line in ax.lines if line.get_marker() != "o"}
     assert len(points) == len(ARMS)
-    assert len(whiskers) == 2 * len(ARMS)
+    assert len(whiskers) == 2 * len(ARMS) + 2
+    corner = wide.loc[("expert", "accuracy"), "estimate"], wide.loc[("generalist", "safety"), "estimate"]
+    dashed = [line for line in ax.lines if line.get_linestyle() == "--"]
+    assert [line.get_xdata()[0] for line in dashed[:1]] + [line.get_ydata()[0] for line in dashed[1:]] == list(corner)
     for arm, point in zip(ARMS, points, strict=True):
         here, there = wide.loc[(arm, "accuracy")], wide.loc[(arm, "safety")]
         assert point.get_xydata()[0] == pytest.approx([here["estimate"], there["estimate"]])
@@ -262,17 +265,16 @@ def test_the_frontier_has_a_cross_for_each_arm_named_in_its_groups_colour():
     assert ax.get_ylabel() == "unsafe prompts declined"
 
 
-def test_costs_stand_at_their_tokens_with_their_intervals():
+def test_costs_stand_beside_what_is_kept():
     table, figure = drawn("cost")
-    (ax,) = figure.axes
-    points = [line for line in ax.lines if line.get_marker() == "o"]
-    whiskers = [line.get_xydata() for line in ax.lines if line.get_marker() != "o"]
-    for row, point, whisker in zip(table.itertuples(), points, whiskers, strict=True):
-        assert point.get_xydata()[0] == pytest.approx([row.tokens, row.estimate])
-        np.testing.assert_allclose(whisker, [[row.tokens, row.low], [row.tokens, row.high]])
-        assert to_hex(point.get_color()) == to_hex(plots.COLORS[row.group])
-        assert row.arm in [text.get_text() for text in ax.texts]
-    assert "thousands" in ax.get_xlabel()
+    kept, tokens = figure.axes
+    colors = [plots.COLORS[group] for group in table["group"]]
+    assert_forest(kept, table, colors, list(table["arm"]))
+    assert [bar.get_width() for bar in tokens.patches] == table["tokens"].tolist()
+    assert [to_hex(bar.get_facecolor()) for bar in tokens.patches] == [to_hex(color) for color in colors]
+    heights = [bar.get_y() + bar.get_height() / 2 for bar in tokens.patches]
+    np.testing.assert_allclose(heights, kept.get_yticks())
+    assert "thousands" in tokens.get_xlabel()
 
 
 def test_ablations_are_a_row_a_family_with_the_number_of_its_seeds():
@@ -282,7 +284,7 @@ def test_ablations_are_a_row_a_family_with_the_number_of_its_seeds():
         own = table[table["measure"] == measure]
         assert_forest(ax, own, [plots.COLORS["merges"]] * len(names), names)
         assert upright(ax) == [threshold]
-        assert ax.get_xlabel() == plots.COLUMNS[measure]
+        assert ax.get_xlabel() == plots.KEPT[measure]
 
 
 @pytest.mark.parametrize("name", ["similarity", "contribution"])

@@ -33,7 +33,8 @@ def kept(arms: pd.DataFrame, parents: pd.DataFrame, family: str) -> pd.DataFrame
         if absent := sorted(set(places) - set(rows.index)):
             raise UserError(f"no {getattr(own, role)} was examined for {absent[0]}")
         if rows.index.has_duplicates:
-            raise UserError(f"{getattr(own, role)} was examined twice for {rows.index[rows.index.duplicated()][0]}")
+            domain, seed = rows.index[rows.index.duplicated()][0]
+            raise UserError(f"{getattr(own, role)} was examined twice for {domain}, seed {seed}")
         at[role] = rows.loc[places].reset_index(drop=True)
     gain = at["expert"]["accuracy"] - at["base"]["accuracy"]
     safety = at["generalist"]["safety"] - at["expert"]["safety"]
