@@ -131,7 +131,7 @@ def test_coefficients_at_an_end_of_what_was_tried_are_named():
     tried = {"a": [0.5, 1.0, 1.5], "b": [1.0, 0.5, 2.0]}
     assert analysis.edges(tried, {"a": 1.0, "b": 1.0}) == "none"
     assert analysis.edges(tried, {"a": 1.5, "b": 1.0}) == "a"
-    assert analysis.edges(tried, {"a": 0.5, "b": 2.0}) == "a, b"
+    assert analysis.edges(tried, {"a": 0.5, "b": 2.0}) == "a; b"
 
 
 def test_numbers_of_sentences_are_means_of_the_arm_and_of_its_parents():

@@ -188,9 +188,9 @@ def claim_name(rival: str) -> str:
     return rival.replace(" ", "_").replace(",", "")
 
 
-def edges(plane: Mapping[str, Sequence[float]], chosen: Mapping[str, float]) -> str:
-    """Names of the coefficients that were chosen at an end of the values tried, or none."""
-    return ", ".join(name for name, tried in plane.items() if chosen[name] in (min(tried), max(tried))) or "none"
+def edges(tried: Mapping[str, Sequence[float]], chosen: Mapping[str, float]) -> str:
+    """Names of the values that were chosen at an end of those tried, or none."""
+    return "; ".join(name for name, values in tried.items() if chosen[name] in (min(values), max(values))) or "none"
 
 
 def barriers(table: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
