@@ -20,7 +20,7 @@ from common.preference.rows import (
     leading,
     shares_prompts,
 )
-from common.sweep import sweep
+from common.sweep import folders, sweep
 from common.tokenizer import END, train_tokenizer
 from common.zoo import AutoTokenizer
 from tiny import CONFIGS, naive, random_model
@@ -230,7 +230,7 @@ def test_cells_that_share_model_and_pairs_compute_the_reference_once(tokenizer, 
     done = sweep(keep_reference, [cell, cell | {"mismatched": True}], **rest)
     assert done.computed == 2
     assert sweep(keep_reference, [cell], **rest).computed == 0
-    pairs, three = map(load_reference, done.kept)
+    pairs, three = map(load_reference, folders(done.kept))
     examples = encode_examples(tokenizer, ["how", "do I"], [("mix flour", "wait"), ("I will", "say")], 40)
     np.testing.assert_allclose(pairs, one_by_one(model, examples), atol=1e-3)
     assert three.shape == (2, 3)
