@@ -11,6 +11,7 @@ import importlib.metadata
 import os
 import platform
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 PACKAGE = "common"
@@ -86,8 +87,9 @@ def import_closure(code: Iterable[str], source: Path = SOURCE) -> dict[str, str]
     return dict(sorted(digests.items()))
 
 
+@cache
 def versions() -> dict[str, str]:
-    """Versions of the libraries that numbers depend on, without build tags such as `+cpu`."""
+    """Versions of the libraries that numbers depend on, without build tags such as `+cpu`; read once."""
     found = {name: importlib.metadata.version(name).partition("+")[0] for name in NUMERICAL}
     return {"python": ".".join(platform.python_version_tuple()[:2]), **found}
 
