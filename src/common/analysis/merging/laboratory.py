@@ -92,7 +92,7 @@ class Laboratory:
     def tokens(self, rivals: Sequence[str]) -> dict[str, float]:
         """Thousands of tokens that a generalist and a rival trained on, replayed ones not counted; means over runs.
 
-        `breakeven`: the first expert from which on a generalist for all takes fewer than the rival that takes most.
+        `breakeven`: the first expert from which on a generalist for all takes fewer than the rival that takes fewest.
         """
         runs = pd.concat(self._trained, ignore_index=True)
         thousands = pd.to_numeric(runs["tokens"]) / 1000
