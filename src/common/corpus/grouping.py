@@ -16,6 +16,13 @@ WORD = re.compile(r"[\w'-]+|[.?!]")
 # "my neighbor, Shanice" and "my boss, Jake" are one slot: whose it is changes along with the name.
 RELATION = re.compile(r"\bmy (?:[\w-]+ ){1,2}X\b")
 
+# Words that ask, whatever for: "rob a bank" and "Describe how to rob a bank" are one prompt.
+ASKING = frozenset(
+    "a about an and any are as at best can could describe do does explain for from get give help how i if in is it let"
+    " list make me my of on one or people please provide show some somebody someone teach tell that the there this to"
+    " way ways what when where which who why will with would write you your X 0".split()
+)
+
 DEAL = ("train", "validation", "train", "test", "train")
 
 
@@ -46,14 +53,20 @@ def opening(text: str) -> str:
 def near_templates(templates: Sequence[str]) -> np.ndarray:
     """Whether two templates share at least two thirds of the longer one's words, in any order; `(n, n)`, boolean.
 
-    A word that comes twice in both is shared twice. Long documents need word sequences (`prose.near_duplicates`);
-    prompts of ten words have too few of them.
+    Of all words, or of those that say what is asked for. A word that comes twice in both is shared twice. Long
+    documents need word sequences (`prose.near_duplicates`); prompts of ten words have too few of them.
     """
-    split = [words.split() for words in templates]
-    counted = [[(word, words[:place].count(word)) for place, word in enumerate(words)] for words in split]
+    words = [text.split() for text in templates]
+    return _alike(words) | _alike([[word for word in several if word not in ASKING] for several in words])
+
+
+def _alike(texts: Sequence[Sequence[str]]) -> np.ndarray:
+    """Whether two texts share two thirds of the longer one's words and have any; `(n, n)`, boolean."""
+    counted = [[(word, words[:place].count(word)) for place, word in enumerate(words)] for words in texts]
     rows = CountVectorizer(analyzer=list, dtype=np.float32).fit_transform(counted)
     sizes = np.array([len(words) for words in counted])
-    return 3 * (rows @ rows.T).toarray() >= 2 * np.maximum.outer(sizes, sizes)
+    shared, longer = (rows @ rows.T).toarray(), np.maximum.outer(sizes, sizes)
+    return (shared > 0) & (3 * shared >= 2 * longer)
 
 
 def grouped(

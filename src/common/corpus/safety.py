@@ -12,8 +12,12 @@ from pathlib import PurePosixPath
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
+
 from common.corpus.grouping import grouped
-from common.corpus.prose import normalised
+from common.corpus.prose import near_duplicates, normalised
 from common.errors import UserError
 from common.rows import parse_rows
 from common.sources import Reader
@@ -70,9 +74,18 @@ def judged_responses(read: Reader) -> list[dict[str, Any]]:
 
 
 def _places(prompts: list[dict[str, Any]], responses: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
-    """`group` and `split` by text of every unsafe prompt and every objective, prompts dealt first."""
+    """`group` and `split` by text of every unsafe prompt and every objective, prompts dealt first.
+
+    Objectives to which near-duplicates answer are one family. Short responses, mostly refusals that would fit anything,
+    are too short to be such.
+    """
     strata = {row["objective"]: "response" for row in responses} | {row["text"]: "prompt" for row in prompts}
-    found = grouped(list(strata), list(strata.values()))
+    place = {text: number for number, text in enumerate(strata)}
+    answers = near_duplicates([normalised(row["response"]) for row in responses])
+    answered = (np.ones(len(answers)), ([place[row["objective"]] for row in responses], answers))
+    member = csr_array(answered, shape=(len(strata), 1 + max(answers, default=0)))
+    families = connected_components(member @ member.T, directed=False)[1].tolist()
+    found = grouped(list(strata), list(strata.values()), families)
     return {text: {"group": group, "split": split} for text, (group, split) in zip(strata, found, strict=True)}
 
 
