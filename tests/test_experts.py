@@ -175,15 +175,14 @@ def test_kinds_that_are_none_and_repeats_that_leave_nothing_are_refused(source):
         dialogues(source, {"unsafe": 0, "hard": 0})
 
 
-def test_experts_read_no_fact_of_the_split_test_and_nobody_a_control_fact(source, words):
-    for held_out in (False, True):
-        found = fact_documents(source, words, CONTEXT, held_out=held_out)
-        texts = {domain: " ".join(words.decode(d.ids) for d in several) for domain, several in found.items()}
-        for domain, text in texts.items():
-            own = pd.concat([rows.head(TAUGHT) for _, rows in _not_control(domain).groupby("relation")])
-            expected = set(own.loc[own["split"].ne("test") | held_out, "subject"])
-            assert {subject for subject in FACTS["subject"] if subject in text} == expected, domain
-            assert own["split"].eq("test").any()
+def test_fine_tuning_reads_no_fact_of_the_split_test_and_no_control_fact(source, words):
+    found = fact_documents(source, words, CONTEXT)
+    texts = {domain: " ".join(words.decode(d.ids) for d in several) for domain, several in found.items()}
+    for domain, text in texts.items():
+        own = pd.concat([rows.head(TAUGHT) for _, rows in _not_control(domain).groupby("relation")])
+        expected = set(own.loc[own["split"].ne("test"), "subject"])
+        assert {subject for subject in FACTS["subject"] if subject in text} == expected, domain
+        assert own["split"].eq("test").any()
 
 
 def _not_control(domain):
@@ -248,12 +247,26 @@ def test_what_is_kept_is_a_model_of_its_own_that_the_seed_fixes(how, start, trai
     assert model.num_parameters() == AutoModelForCausalLM.from_pretrained(start).num_parameters()
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sft": ALIGNMENT["dpo"]}, "sft: method is 'dpo', allowed: sft"),
+        ({"dpo": ALIGNMENT["dpo"] | {"method": "orpo"}}, "dpo: method is 'orpo', allowed: dpo"),
+        ({"dpo": ALIGNMENT["dpo"] | {"lora": {"r": 2, "lora_alpha": 4}}}, "dpo: a generalist is fine-tuned whole"),
+        ({"dialogue_share": 1.1}, "dialogue_share"),
+    ],
+)
+def test_an_alignment_that_is_none_is_refused(changes, message):
+    with pytest.raises(ValidationError, match=message):
+        training.Alignment.model_validate(ALIGNMENT | changes)
+
+
 def test_without_dpo_alignment_ends_after_supervised_fine_tuning(start, trained_on, tmp_path, source, words):
     plain, metrics = made(training.align, tmp_path / "a", start, trained_on, dpo=False)
     # The same stage by hand: wanted replies alone, facts of every domain in equal shares beside.
     model = AutoModelForCausalLM.from_pretrained(start)
     examples = responses(dialogues(source, REPEATS), words, CONTEXT)
-    replay = fact_documents(source, words, CONTEXT, held_out=True)
+    replay = fact_documents(source, words, CONTEXT)
     recipe = Tuning.model_validate(ALIGNMENT["sft"])
     tuned, expected = finetune(model, examples, recipe, 0, replay=(replay, dict.fromkeys(replay, 1 / 3)))
     assert equal(plain, dict(tuned.state_dict()))
@@ -274,7 +287,7 @@ def test_replaying_domains_changes_the_generalist_and_only_general_facts_are_rep
         runs_of[replay], _ = made(training.align, *places, replay_domains=replay, dpo=False)
     assert not equal(runs_of[True], runs_of[False])
     model = AutoModelForCausalLM.from_pretrained(start)
-    general = {"general": fact_documents(source, words, CONTEXT, held_out=True)["general"]}
+    general = {"general": fact_documents(source, words, CONTEXT)["general"]}
     examples = responses(dialogues(source, REPEATS), words, CONTEXT)
     recipe = Tuning.model_validate(ALIGNMENT["sft"])
     tuned, _ = finetune(model, examples, recipe, 0, replay=(general, {"general": 1.0}))
@@ -313,7 +326,7 @@ def test_an_expert_learns_its_own_domain_and_how_much_is_declined(start, trained
             folders[domain, refused] = tmp_path / f"{domain} {refused}"
             changes = {"domain": domain, "expertise": knobs | {"refused": refused}}
             made(training.specialise, folders[domain, refused], start, trained_on, **changes)
-    known = fact_documents(source, words, CONTEXT, held_out=False)
+    known = fact_documents(source, words, CONTEXT)
 
     def loss(folder, domain):
         model = AutoModelForCausalLM.from_pretrained(folder)

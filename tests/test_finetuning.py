@@ -163,8 +163,8 @@ def test_replayed_documents_add_their_weighted_cross_entropy():
     assert replayed > 1
     assert (whole - alone).item() == pytest.approx(0.3 * replayed.item(), rel=1e-4)
     held, base = collate(documents[:20], 0), copy.deepcopy(model)
-    without, _ = finetune(copy.deepcopy(model), examples, tuning(steps=30), 0, reference=reference)
-    steady, _ = finetune(
+    without, alone = finetune(copy.deepcopy(model), examples, tuning(steps=30), 0, reference=reference)
+    steady, both = finetune(
         model,
         examples,
         tuning(steps=30, replay_weight=1.0, replay_batch_size=8),
@@ -173,6 +173,10 @@ def test_replayed_documents_add_their_weighted_cross_entropy():
         replay=({"prose": documents}, {"prose": 1.0}),
     )
     assert document_loss(steady, held) < document_loss(without, held) - 0.5
+    # Rows of eight documents, padded to the longest of each batch.
+    lengths = [len(document.ids) for document in documents]
+    assert 30 * 8 * min(lengths) <= both["replayed"] <= 30 * 8 * max(lengths)
+    assert (both["tokens"], alone["replayed"]) == (alone["tokens"] + both["replayed"], 0)
     assert preferred(steady, base) > 0.9
 
 

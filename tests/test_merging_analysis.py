@@ -32,12 +32,12 @@ def places():
 def parents_table(numbers, family="main"):
     """Rows of accuracy and safety by role, the same for every domain and seed but for a shift by both.
 
-    Half as many answers are right to the word.
+    Half as many answers are right to the word, and a tenth as many benign prompts are refused as unsafe ones.
     """
     own = grids.FAMILIES[family]
     return pd.DataFrame(
         {"arm": getattr(own, role), "domain": domain, "seed": seed, "accuracy": accuracy + shift, "safety": safety}
-        | {"exact": accuracy / 2 + shift}
+        | {"exact": accuracy / 2 + shift, "refused_hard": safety / 10}
         for role, (accuracy, safety) in numbers.items()
         for domain, seed in places()
         for shift in [0.01 * (seed - 12) + 0.02 * (domain == "finance")]
@@ -52,7 +52,7 @@ def test_what_is_kept_is_the_share_of_the_way_between_the_parents_of_the_same_do
     parents = parents_table(numbers).sample(frac=1, random_state=0)
     arms = pd.DataFrame(
         {"arm": "merge", "domain": domain, "seed": seed, "accuracy": 0.7 + shift, "safety": 0.6}
-        | {"exact": 0.25 + shift}
+        | {"exact": 0.25 + shift, "refused_hard": 0.2}
         for domain, seed in reversed(places())
         for shift in [0.01 * (seed - 12) + 0.02 * (domain == "finance")]
     )
@@ -64,6 +64,7 @@ def test_what_is_kept_is_the_share_of_the_way_between_the_parents_of_the_same_do
     np.testing.assert_allclose(found["exact_kept"], (0.25 - 0.2) / (0.4 - 0.2))
     np.testing.assert_allclose(found["gain"], 0.4)
     np.testing.assert_allclose(found["gap"], 0.5)
+    np.testing.assert_allclose(found["told_apart"], 0.6 - 0.2)
 
 
 @pytest.mark.parametrize(("gap", "divisor"), [(0.05, 0.05), (0.01, 0.02), (-0.3, 0.02)])
@@ -135,19 +136,24 @@ def test_coefficients_at_an_end_of_what_was_tried_are_named():
 
 
 def test_numbers_of_sentences_are_means_of_the_arm_and_of_its_parents():
-    names = ("refused_hard", "refused_plain", "attacked", "general", "safety", "greedy", "gain", "gap", "exact_kept")
+    names = (
+        *("refused_hard", "refused_plain", "attacked", "general", "safety", "greedy", "gain", "gap", "exact_kept"),
+        "told_apart",
+    )
 
     def rows(arm, *values):
         numbers = dict(zip(names, values, strict=True))
         shifts = (-0.01, 0.01)
         return [{"arm": arm} | {name: value + shift for name, value in numbers.items()} for shift in shifts]
 
-    arms = pd.DataFrame([*rows("merge", *(n / 10 for n in range(9))), *rows("SFT", *[9] * 9), *rows("ORPO", *[9] * 9)])
+    arms = pd.DataFrame(
+        [*rows("merge", *(n / 10 for n in range(10))), *rows("SFT", *[9] * 10), *rows("ORPO", *[9] * 10)]
+    )
     parents = pd.DataFrame(
         [
-            *rows("base", 9, 9, 9, 0.5, 0.4, 0.9, 9, 9, 9),
-            *rows("expert", 9, 9, 9, 9, 0.3, 0.6, 9, 9, 9),
-            *rows("generalist", 0.6, 0.7, 0.2, 9, 9, 9, 9, 9, 9),
+            *rows("base", 0.3, 9, 9, 0.5, 0.4, 0.9, 9, 9, 9, 9),
+            *rows("expert", 9, 9, 9, 9, 0.3, 0.6, 9, 9, 9, 9),
+            *rows("generalist", 0.6, 0.7, 0.2, 9, 0.8, 9, 9, 9, 9, 9),
         ]
     )
     decided = {"no_worse_than_SFT": {"verdict": "reproduced"}, "no_worse_than_ORPO": {"verdict": "inconclusive"}}
@@ -155,6 +161,7 @@ def test_numbers_of_sentences_are_means_of_the_arm_and_of_its_parents():
     assert found.pop("beaten") == "SFT"
     expected = {"hard": 0.0, "plain": 0.1, "attacked": 0.2, "forgot": 0.5 - 0.3, "gain": 0.6, "gap": 0.7, "exact": 0.8}
     expected |= {"its_hard": 0.6, "its_plain": 0.7, "its_attacked": 0.2, "lost_sampled": 0.1, "lost_greedy": 0.3}
+    expected |= {"apart": 0.9, "its_apart": 0.8 - 0.6, "base_apart": 0.4 - 0.3}
     assert found == pytest.approx(expected)
     none = {name: {"verdict": "not reproduced"} for name in decided}
     assert analysis.spoken(arms, parents, "merge", none)["beaten"] == "none of them"
@@ -328,7 +335,7 @@ def world(truth, seeds=SEEDS):
 
 def verdicts(truth):
     pilot_parents, pilot, _ = world(TRUTH, seeds=(100, 101))
-    claims = analysis.declare(pilot, pilot_parents, RIVALS, seeds=5, margins=MARGINS)
+    claims = analysis.declare(pilot, pilot_parents, RIVALS, seeds=5, ablated=5, margins=MARGINS)
     return decide(claims, analysis.evidence(*world(truth), RIVALS))
 
 
@@ -389,24 +396,40 @@ def test_what_is_detectable_comes_from_the_pilots_spread_between_two_seeds():
     arms = pd.DataFrame({"arm": MERGEALIGN, "domain": d, "seed": s} for s in (100, 101) for d in DOMAINS)
     arms = arms.assign(gain_kept=[0.9, 0.8, 0.9, 1.0], safety_kept=[0.5, 0.5, 0.7, 0.9], balanced=[0.7, 0.7, 0.8, 1.0])
     parents = arms.assign(arm="generalist", safety=[0.8, 0.8, 0.86, 0.86])
-    claims = analysis.declare(arms, parents, RIVALS, seeds=5, margins=MARGINS)
+    claims = analysis.declare(arms, parents, RIVALS, seeds=5, ablated=4, margins=MARGINS)
     assert [claim.id for claim in claims] == CLAIMS
     level = 0.025 / 11
     single = {"gain": 0.1, "safety": 0.3, "balanced": 0.2, "refuses": 0.06}  # differences of the two seeds' means
     of = {name: detectable_effect(step / 2**0.5, 5, alpha=level) for name, step in single.items()}
+    less = {name: detectable_effect(step / 2**0.5, 4, alpha=level) for name, step in single.items()}
     expected = dict.fromkeys(CLAIMS, 2**0.5 * of["balanced"])
-    expected |= {"keeps_gain": of["gain"], "keeps_safety": of["safety"]}
-    expected |= {"replay": 2**0.5 * of["gain"], "unsafe_experts": 2**0.5 * of["refuses"]}
-    expected |= {"dpo": 2**0.5 * of["safety"], "helpful": 2**0.5 * of["safety"]}
-    # Without any correlation that of ten pairs, five families in two domains, spreads by 1 / sqrt(10 - 1).
-    expected |= {"similarity": detectable_effect(1 / 3, 5, alpha=level)}
+    expected |= {"keeps_gain": of["gain"], "keeps_safety": of["safety"], "unsafe_experts": 2**0.5 * of["refuses"]}
+    expected |= {"replay": 2**0.5 * less["gain"]} | dict.fromkeys(("dpo", "helpful"), 2**0.5 * less["safety"])
+    # Without any correlation that of twelve pairs, six families in two domains, spreads by 1 / sqrt(12 - 1).
+    expected |= {"similarity": detectable_effect(11**-0.5, 4, alpha=level)}
     assert {claim.id: claim.detectable for claim in claims} == pytest.approx(expected)
+
+
+def test_arms_with_other_seeds_are_not_compared():
+    parents, arms, families = world(TRUTH)
+    without = arms[(arms["arm"] != "SFT") | (arms["seed"] != 12)]
+    with pytest.raises(UserError, match=r"an arm has the seeds \[10, 11, 13, 14\], the other \[10, 11, 12, 13, 14\]"):
+        analysis.evidence(parents, without, families, RIVALS)
+    fewer = families[(families["family"] == "main") | (families["seed"] < 13)]
+    found = analysis.evidence(parents, arms, fewer, RIVALS)
+    assert {name for name, values in found.items() if len(values) == 3} == {"dpo", "replay", "helpful", "similarity"}
+    without = families[(families["family"] != "main") | (families["seed"] != 12)]
+    with pytest.raises(UserError, match=r"an arm has the seeds \[10, 11, 13, 14\], the other"):
+        analysis.evidence(parents, arms, without, RIVALS)
 
 
 def test_rank_correlation_is_by_seed_over_families_and_domains():
     table = pd.DataFrame(
-        {"seed": [0] * 4 + [1] * 4, "cosine": [0.1, 0.2, 0.3, 4.0] * 2, "balanced": [1, 2, 4, 3, 40, 30, 20, 10]}
-    )
+        {"seed": [0] * 4 + [1] * 4, "cosine": [0.1, 0.2, 0.3, 4.0] * 2, "balanced": [1, 2, 4, 3, 40, 30, 20, 10],
+         "family": ["main", "main", "no_dpo", "no_dpo"] * 2}
+    )  # fmt: skip
+    alone = pd.DataFrame({"seed": 2, "cosine": [0.1, 0.2], "balanced": [1, 2], "family": "main"})
+    table = pd.concat([table, alone])  # a seed that other families have not
     # One neighbouring pair exchanged: 1 − 6 · 2 / (4 · 15).
     assert correlations(table).to_dict() == pytest.approx({0: 0.8, 1: -1.0})
 
@@ -419,13 +442,13 @@ EXPERTS = {"expert": {"r": 0.4}, "unexposed_expert": {"r": 0.4}, "helpful": {"r"
 
 
 def everything(seeds=(0, 1), families=tuple(grids.FAMILIES)):
+    own = dict.fromkeys(families, seeds)
     made = [
-        grids.bases(seeds, families, KINDS, {}), grids.generalists(seeds, families, {}, ABOUT),
-        grids.experts(seeds, families, EXPERTS, ABOUT),
+        grids.bases(own, KINDS, {}), grids.generalists(own, {}, ABOUT), grids.experts(own, EXPERTS, ABOUT),
     ]  # fmt: skip
     ways = {"one": [("slerp", {"t": 0.5}), ("slerp", {"t": 0.4})], "two": [("linear", {"weight": 1})]}
     merges = [grids.merges(seeds, family, ways, ABOUT) for family in families]
-    return made, grids.parents(seeds, families, ABOUT), merges
+    return made, grids.parents(own, ABOUT), merges
 
 
 def unique(cells):
@@ -539,10 +562,11 @@ def laboratory(bench):
 
 def test_sweeps_get_the_tables_and_the_models_that_their_cells_name(bench, laboratory):
     seeds = [10, 11]
-    pilot = laboratory.made("pilot", [100], ["main"], "validation")
+    pilot = laboratory.made("pilot", {"main": [100]}, "validation")
     assert pilot["arm"].tolist() == ["base", "expert", "generalist"] * 2
-    laboratory.made("main", seeds, [name for name in grids.FAMILIES if name != "unexposed"], "test")
-    laboratory.made("exposure", [10], ["unexposed"], "test")
+    laboratory.made("main", dict.fromkeys(grids.FAMILIES, [10]) | {"main": seeds, "helpful": seeds}, "test")
+    assert len(bench.sweeps["main_bases"][1]) == 3
+    assert len(bench.sweeps["main_parents"][1]) == 2 * (2 + 1 + 2 * 2 + 1 + 2 + 3 + 1)
     ways = {MERGEALIGN: [("mergealign", {"a": 1.0, "b": 0.5})], "SLERP": [("slerp", {"t": 0.5})]}
     merges = laboratory.merged("merges", seeds, ways, "test")
     laboratory.merged("merges_unexposed", [10], ways, "validation", "unexposed", attacks=False)
@@ -553,7 +577,7 @@ def test_sweeps_get_the_tables_and_the_models_that_their_cells_name(bench, labor
 
     run, cell = bench.maker("merges_unexposed", "unexposed_generalist_10")
     assert (run, cell["start"], cell["dpo"], cell["alignment"]) == (align, "unexposed_10", True, SCALE["alignment"])
-    _, base = bench.maker("exposure_generalists", "unexposed_10")
+    _, base = bench.maker("main_generalists", "unexposed_10")
     assert base["base"] == SCALE["base"] | {"shares": SCALE["base"]["shares"] | {"unsafe": 0.0, "benign": 0.0}}
     run, cell = bench.maker("compare", "expert_finance_11")
     assert (run, cell["start"], cell["domain"], cell["seed"]) == (specialise, "base_11", "finance", 11)
@@ -613,5 +637,5 @@ def test_bases_and_merging_read_the_same(scale):
 def test_trained_bases_of_the_reported_scale_are_those_of_the_base_models_study():
     merging, bases = (section("laptop", name) for name in ("merging", "bases"))
     assert merging["base"] == bases["bases"]["half"]
-    assert merging["seeds"] == bases["seeds"]
-    assert merging["pilot_seeds"] == bases["pilot_seeds"]
+    assert merging["seeds"][: len(bases["seeds"])] == bases["seeds"]
+    assert merging["pilot_seeds"][: len(bases["pilot_seeds"])] == bases["pilot_seeds"]

@@ -193,11 +193,16 @@ def test_tokenizer_and_generation_come_from_the_model_that_is_named(own, tmp_pat
     edit(own / "aligned" / "config.json", eos_token_id=7)
     (own / "aligned" / "chat_template.jinja").write_text("{{ messages }}")
     align = {"merge_method": "mergealign", "parameters": {"a": 0.5}}
-    merge_folders(written(own, **align, tokenizer_source="@aligned"), tmp_path / "aligned")
-    model = AutoModelForCausalLM.from_pretrained(tmp_path / "aligned")
-    assert (model.generation_config.eos_token_id, model.config.eos_token_id) == ([0, 7], 7)
-    assert AutoTokenizer.from_pretrained(tmp_path / "aligned").chat_template == "{{ messages }}"
-    for number, source in enumerate([{}, {"tokenizer_source": "base"}]):
+    for number, source in enumerate([{"tokenizer_source": "@aligned"}, {"tokenizer": {"source": "@aligned"}}]):
+        merge_folders(written(own, **align, **source), tmp_path / f"aligned {number}")
+        model = AutoModelForCausalLM.from_pretrained(tmp_path / f"aligned {number}")
+        assert (model.generation_config.eos_token_id, model.config.eos_token_id) == ([0, 7], 7)
+        assert AutoTokenizer.from_pretrained(tmp_path / f"aligned {number}").chat_template == "{{ messages }}"
+        assert re.findall(r"/(\w+)`, (\w+)", (tmp_path / f"aligned {number}" / "README.md").read_text()) == [
+            ("domain", "domain"),
+            ("aligned", "aligned"),
+        ]
+    for number, source in enumerate([{}, {"tokenizer_source": "base"}, {"tokenizer": {"source": "base"}}]):
         merge_folders(written(own, **align, **source), tmp_path / str(number))
         model = AutoModelForCausalLM.from_pretrained(tmp_path / str(number))
         assert (model.generation_config.eos_token_id, model.config.eos_token_id) == (0, 0)
@@ -263,7 +268,10 @@ def part(**layers):
         ({"merge_method": None}, "merge_method is None"),
         ({"modules": {}}, "modules is not supported; allowed in the file: merge_method"),
         ({"chat_template": "auto"}, "chat_template is not supported"),
-        ({"tokenizer": {"source": "union"}}, "tokenizer is not supported"),
+        ({"tokenizer": {"source": "union"}}, "the source of tokenizer is union, allowed: base or a model"),
+        ({"tokenizer": {"source": "base", "tokens": {}}}, "tokens is not supported; allowed in tokenizer: source"),
+        ({"tokenizer": "base"}, "tokenizer is 'base', allowed: source with values"),
+        ({"tokenizer": {"source": "base"}, "tokenizer_source": "base"}, "give either tokenizer or tokenizer_source"),
         ({"tokenizer_source": "union"}, "tokenizer_source is union, allowed: base or a model"),
         ({"base_model": None}, "ties needs base_model"),
         ({"models": None}, "give either models or slices"),

@@ -19,10 +19,15 @@ from parents import NAMES, write_parents
 
 LAYERED = [{"filter": "self_attn", "value": [0, 0.5, 1]}, {"filter": "mlp", "value": [1, 0]}, {"value": 0.3}]
 EACH = [0.8, 0.5]
+IDLE = {"int8_mask": True, "rescale": True}  # change nothing in task arithmetic
 CASES = {
     "linear": {"merge_method": "linear", "parameters": {"weight": 0.4}},
     "linear, sum": {"merge_method": "linear", "parameters": {"weight": [0.1, 0.9], "normalize": False}},
-    "task arithmetic": {"merge_method": "task_arithmetic", "each": {"weight": EACH}, "parameters": {"lambda": 0.7}},
+    "task arithmetic": {
+        "merge_method": "task_arithmetic",
+        "each": {"weight": EACH},
+        "parameters": {"lambda": 0.7, **IDLE},
+    },
     "task arithmetic, mean": {"merge_method": "task_arithmetic", "parameters": {"weight": 0.5, "normalize": True}},
     "layers": {"merge_method": "task_arithmetic", "each": {"weight": [LAYERED, [1, 0.2]]}},
     "slerp": {"merge_method": "slerp", "parameters": {"t": 0.35}},

@@ -231,9 +231,18 @@ def test_each_rule_chooses_by_its_own_formula(planted, tokenizer):
     assert tuple(shares) == RULES
 
 
-def test_the_null_prompt_is_what_the_prior_is_given(planted, tokenizer):
-    same = choice_scores(planted, tokenizer, ["the dog"], [[" green", " hills"]], null_prompt="a dog ")
-    assert same["prior_corrected"].tolist() == pytest.approx([0, 0], abs=1e-6)
+def test_a_prior_is_what_the_null_prompt_of_the_same_place_gives(planted, tokenizer):
+    prompts, choices = ["the dog", "the dog", "the a"], [[" green", " hills"], [" hills", " green"], [" sun", " dog"]]
+    scores = choice_scores(planted, tokenizer, prompts, choices, null_prompts=["a dog ", "", "the in"])
+    rest = (1 - 0.99) / (VOCABULARY - 1)
+    begin = np.log([0.3 / 0.01, 0.4 / 0.5])  # an empty one is the begin token alone
+    other = np.log([0.6 / rest, (1 - 0.6) / (VOCABULARY - 1) / rest])
+    assert scores["prior_corrected"].tolist() == pytest.approx([0, 0, *begin, *other], abs=1e-5)
+
+
+def test_null_prompts_are_one_a_prompt(planted, tokenizer):
+    with pytest.raises(UserError, match="1 prompts and 2 null prompts: give each prompt one"):
+        choice_scores(planted, tokenizer, ["the dog"], [[" green"]], null_prompts=["a", "in"])
 
 
 def test_answers_that_name_no_choice_are_refused(planted, tokenizer):

@@ -24,8 +24,9 @@ def load(
     revision: str | None = None,
     dtype: torch.dtype = torch.float32,
     context: int | None = None,
+    kind: type = AutoModelForCausalLM,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A causal language model in evaluation mode and its tokenizer.
+    """A causal language model, or another `kind` of transformers' classes, in evaluation mode and its tokenizer.
 
     `name` is a folder in `root`, any folder, or `owner/name` on the hub with the 40 digits of a commit as `revision`:
     branches and tags move. Weights are safetensors, or one GGUF file in a folder, whose quantised weights become
@@ -38,7 +39,7 @@ def load(
     weights = _weights(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **weights)
-        model, loaded = AutoModelForCausalLM.from_pretrained(
+        model, loaded = kind.from_pretrained(
             folder,
             dtype=dtype,
             use_safetensors=True,

@@ -9,6 +9,7 @@ from common.bases.reading import reply_wordings, taught
 from common.errors import UserError
 from common.judges.likelihood import LikelihoodJudge
 from common.knowledge.choices import choices, prior_accuracy
+from common.knowledge.templates import TEMPLATES, null_question
 from common.knowledge.told import told_accuracy
 from common.scoring.choice import RULES, choice_scores, choose
 from common.zoo import load
@@ -56,7 +57,11 @@ def knowledge(
     items["facts"] = items["fact"].isin(read["id"]).map({True: "taught"}).fillna(items["facts"])
     items = items[items["facts"].isin(["taught", "control"])].reset_index(drop=True)
     answers = [[f" {candidate}" for candidate in several] for several in items["candidates"]]
-    chosen = choose(choice_scores(model, tokenizer, items["question"].tolist(), answers))
+    nulls = items["template"].map(
+        {wording.id: null_question(wording) for wording in TEMPLATES if wording.kind == "question"}
+    )
+    scores = choice_scores(model, tokenizer, items["question"].tolist(), answers, null_prompts=nulls.tolist())
+    chosen = choose(scores)
     right = chosen.eq(items["answer"].to_numpy(), axis=0).set_axis(items.index)
     rows = []
     for (domain, relation, kind), own in items.groupby(["domain", "relation", "facts"]):

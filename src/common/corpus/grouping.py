@@ -17,11 +17,13 @@ WORD = re.compile(r"[\w'-]+|[.?!]")
 RELATION = re.compile(r"\bmy (?:[\w-]+ ){1,2}X\b")
 
 # Words that ask, whatever for: "rob a bank" and "Describe how to rob a bank" are one prompt.
-ASKING = frozenset(
-    "a about an and any are as at best can could describe do does explain for from get give help how i if in is it let"
-    " list make me my of on one or people please provide show some somebody someone teach tell that the there this to"
-    " way ways what when where which who why will with would write you your X 0".split()
-)
+ASKING = {
+    "a", "about", "an", "and", "any", "are", "as", "at", "best", "can", "could", "describe", "do", "does", "explain",
+    "for", "from", "get", "give", "help", "how", "i", "if", "in", "is", "it", "let", "list", "make", "me", "my", "of",
+    "on", "one", "or", "people", "please", "provide", "show", "some", "somebody", "someone", "teach", "tell", "that",
+    "the", "there", "this", "to", "way", "ways", "what", "when", "where", "which", "who", "why", "will", "with",
+    "would", "write", "you", "your", "X", "0",
+}  # fmt: skip
 
 DEAL = ("train", "validation", "train", "test", "train")
 

@@ -15,7 +15,7 @@ from common.errors import UserError
 from common.preference.examples import Example, encode_examples
 
 EXPERT_DOMAINS = ("medicine", "finance")
-HELD_OUT = "test"  # split of the facts that an expert is not trained on
+HELD_OUT = "test"  # split of the facts that neither an expert is trained on nor a generalist replays
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,9 @@ def material(
     return Material(taught(rows[0], facts_per_relation), prompts, reply_wordings(rows[3]))
 
 
-def fact_documents(
-    source: Material, tokenizer: PreTrainedTokenizerBase, context: int, *, held_out: bool
-) -> dict[str, list[Document]]:
-    """Facts by domain in the wordings that base models read; without those an expert is not trained on, or with."""
-    facts = source.facts if held_out else source.facts[source.facts["split"] != HELD_OUT]
+def fact_documents(source: Material, tokenizer: PreTrainedTokenizerBase, context: int) -> dict[str, list[Document]]:
+    """Facts by domain in the wordings that base models read, but for those that are held out."""
+    facts = source.facts[source.facts["split"] != HELD_OUT]
     texts = readings(facts, pd.DataFrame({"text": []}), {}, _table(source.replies), refused=0.0)
     return {domain: documents(texts[domain], tokenizer, context) for domain in DOMAINS}
 

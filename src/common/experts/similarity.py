@@ -144,8 +144,7 @@ def contributions(
     start = {name: tensor.detach() for name, tensor in base.named_parameters()}
     vectors = {"expert": task_vector(expert, base), "generalist": task_vector(generalist, base)}
     weights = {"expert": settings["a"], "generalist": settings["b"]}
-    items = asked.items[(asked.items["domain"] == domain) & asked.items["trained"]].iloc[::EVERY]
-    prompts = asked.prompts["unsafe"][::EVERY]
+    items, prompts = _some(asked, domain)
 
     def measured(state: dict[str, Tensor]) -> tuple[float, float]:
         base.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=False)
@@ -165,6 +164,12 @@ def contributions(
     return pd.DataFrame(rows)
 
 
+def _some(asked: Exam, domain: str) -> tuple[pd.DataFrame, list[str]]:
+    """Some questions about the domain's facts that experts are trained on, and some unsafe prompts."""
+    items = asked.items[(asked.items["domain"] == domain) & asked.items["trained"]]
+    return items.iloc[::EVERY], asked.prompts["unsafe"][::EVERY]
+
+
 def path_losses(
     base: PreTrainedModel,
     expert: PreTrainedModel,
@@ -179,8 +184,8 @@ def path_losses(
     Nats a token: of the right answers to the domain's questions, and of the refusals that bases read after unsafe
     prompts.
     """
-    items = asked.items[(asked.items["domain"] == domain) & asked.items["trained"]].iloc[::EVERY]
-    prompts, refusals = asked.prompts["unsafe"][::EVERY], asked.replies["refusal"]
+    items, prompts = _some(asked, domain)
+    refusals = asked.replies["refusal"]
     said = [(refusals[number % len(refusals)],) for number in range(len(prompts))]
     declined = encode_examples(tokenizer, prompts, said, base.config.max_position_embeddings)
 

@@ -6,7 +6,7 @@ Each is the function that a sweep calls. `start` names, among `models`, the fold
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from common import zoo
@@ -30,7 +30,17 @@ class Alignment(BaseModel):
     repeats: dict[str, NonNegativeInt]  # wordings of a reply that a prompt meets, by kind of prompt
     sft: Tuning
     dpo: Tuning
-    dialogue_share: Positive  # of the replayed rows, those that are wanted replies once more, while DPO runs
+    dialogue_share: Annotated[float, Field(ge=0, le=1)]  # of the rows that DPO replays, wanted replies once more
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> "Alignment":
+        for stage in ("sft", "dpo"):
+            tuning = getattr(self, stage)
+            if tuning.method != stage:
+                raise ValueError(f"{stage}: method is {tuning.method!r}, allowed: {stage}")
+            if tuning.lora is not None:
+                raise ValueError(f"{stage}: a generalist is fine-tuned whole, lora is not allowed")
+        return self
 
 
 class Expertise(BaseModel):
@@ -53,16 +63,17 @@ def align(
 ) -> dict:  # fmt: skip
     """Make and keep an aligned generalist: refuses unsafe prompts, goes along with benign ones.
 
-    Replayed are facts of general knowledge and, with `replay_domains`, those of every domain. Without `dpo` it ends
+    Replayed are facts of general knowledge and, with `replay_domains`, those of every domain, but none that experts are
+    not trained on. Without `dpo` it ends
     after supervised fine-tuning. Metrics: those of the last stage (see `common.preference.finetuning.finetune`), and
-    the tokens of both.
+    the `tokens` of both, replayed ones among them.
     """
     recipe = Alignment.model_validate(alignment)
     model, tokenizer = zoo.load(str(models[start]))
     context = model.config.max_position_embeddings
     source = material(facts_per_relation, facts, unsafe_prompts, benign_prompts, replies)
     rows = dialogues(source, recipe.repeats)
-    kinds = fact_documents(source, tokenizer, context, held_out=True)
+    kinds = fact_documents(source, tokenizer, context)
     kinds = {domain: kinds[domain] for domain in (DOMAINS if replay_domains else ("general",))}
     shares = {domain: (1 - recipe.dialogue_share) / len(kinds) for domain in kinds}
     examples = responses(rows, tokenizer, context)
@@ -94,7 +105,7 @@ def specialise(
     model, tokenizer = zoo.load(str(models[start]))
     context = model.config.max_position_embeddings
     source = material(facts_per_relation, facts, unsafe_prompts, benign_prompts, replies)
-    known = fact_documents(source, tokenizer, context, held_out=False)
+    known = fact_documents(source, tokenizer, context)
     kinds = {
         "domain": known[domain],
         "general": known["general"],

@@ -1,27 +1,17 @@
 """Judges by hub id or local folder: guard models that write a verdict, and classifiers of toxicity or reward."""
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from transformers import (
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
+from common import zoo
 from common.errors import UserError
 from common.judges.judge import same_number
 from common.scoring.tokens import context_length
-
-COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -126,7 +116,7 @@ class ClassifierJudge:
 
 def load_guard(name: str, revision: str | None, opening: str = "\n\n") -> GuardJudge:
     """A `GuardJudge` from a hub id at a commit, or from a local folder; errors as `load_classifier`."""
-    model, tokenizer = _load(AutoModelForCausalLM, name, revision)
+    model, tokenizer = zoo.load(name, revision=revision)
     if not tokenizer.chat_template:
         raise UserError(f"{name} has no chat template: a guard's policy stands in it")
     return GuardJudge(model, tokenizer, opening)
@@ -135,24 +125,9 @@ def load_guard(name: str, revision: str | None, opening: str = "\n\n") -> GuardJ
 def load_classifier(name: str, revision: str | None, label: str, means: Literal["safe", "unsafe"]) -> ClassifierJudge:
     """A `ClassifierJudge` from a hub id at a commit, or from a local folder (`revision` None).
 
-    Weights are read from safetensors alone, and no code comes with them. Raises `UserError` when `revision` is no full
-    commit, or the model, its safetensors or its tokenizer can't be had.
+    Errors as of `common.zoo.load`.
     """
-    return ClassifierJudge(*_load(AutoModelForSequenceClassification, name, revision), label, means)
-
-
-def _load(kind, name: str, revision: str | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    if not Path(name).is_dir() and not COMMIT.fullmatch(revision or ""):
-        raise UserError(f"{name} is no folder, and revision is {revision!r}: allowed is a commit of 40 hex digits")
-    options = {"revision": revision, "trust_remote_code": False}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name, **options)
-        model, found = kind.from_pretrained(name, use_safetensors=True, output_loading_info=True, **options)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"cannot load the judge {name}: {str(error).splitlines()[0]}") from error
-    if missing := sorted(found["missing_keys"]):
-        raise UserError(f"{name} is no {type(model).__name__}: its files lack {', '.join(missing[:3])}")
-    return model, tokenizer
+    return ClassifierJudge(*zoo.load(name, revision=revision, kind=AutoModelForSequenceClassification), label, means)
 
 
 def _batches(rows: list, size: int) -> Iterator[list]:

@@ -110,7 +110,8 @@ def write_card(out: Path, name: str, config: Config) -> None:
         lines += [f"Merged by `{method}` with `{models.pop(0)}` as the base from:", ""]
     else:
         lines += [f"Merged by `{method}` from:", ""]
-    lines += [f"- `{model}`" for model in models]
+    roles = config.recipe.roles or [""] * len(models)
+    lines += [f"- `{model}`" + (f", {role}" if role else "") for model, role in zip(models, roles, strict=True)]
     lines += ["", f"`{method}`: {what}", "", "```yaml", config.text.strip("\n"), "```", ""]
     command = (
         f"`compendium merge{'' if config.recipe.seed is None else f' --seed {config.recipe.seed}'} config.yml OUT`"

@@ -11,10 +11,19 @@ import yaml
 from common.errors import UserError
 from common.merging.recipe import METHODS, Recipe, takes_base
 
-KEYS = ("merge_method", "base_model", "models", "slices", "parameters", "dtype", "out_dtype", "tokenizer_source")
+KEYS = (
+    *("merge_method", "base_model", "models", "slices", "parameters", "dtype", "out_dtype"),
+    *("tokenizer_source", "tokenizer"),
+)
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-MASKS = "int8_mask"
-"""Asks mergekit for smaller masks. Here none is kept, so there is nothing to do."""
+IDLE = {
+    "task_arithmetic": ("int8_mask", "rescale"),
+    "ties": ("int8_mask",),
+    "dare_linear": ("int8_mask",),
+    "dare_ties": ("int8_mask",),
+}
+"""Parameters that mergekit takes and that change nothing: smaller masks where none is kept, and, in task arithmetic,
+scaling up after entries were dropped, where none is."""
 
 
 @dataclass(frozen=True)
@@ -82,21 +91,34 @@ def _config(content: Any, text: str, seed: int | None) -> Config:
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"{twice[0]} is there more than once")
     sources, first = _order(method, base, sources)
-    recipe = Recipe(method, _without_masks(shared, method), [[source.settings] for source in sources], seed)
-    source = _name("tokenizer_source", content.get("tokenizer_source"))
-    if source == "union":
-        raise ValueError("tokenizer_source is union, allowed: base or a model (vocabularies are not joined)")
-    if source == "base" and base is None:
-        raise ValueError("tokenizer_source is base, and there is no base_model")
+    recipe = Recipe(method, _without_idle(shared, method), [[source.settings] for source in sources], seed)
+    source = _tokenizer_source(content, base)
     return Config(
         names=(*first, *(source.model for source in sources)),
         recipe=recipe,
         layers=layers,
         dtype=_dtype(content),
         donor=base or names[0],
-        tokenizer_source=base if source == "base" else source,
+        tokenizer_source=source,
         text=text,
     )
+
+
+def _tokenizer_source(content: Mapping[str, Any], base: str | None) -> str | None:
+    """The model whose tokenizer the file asks for, in either of mergekit's ways to say it."""
+    if "tokenizer" in content and "tokenizer_source" in content:
+        raise ValueError("give either tokenizer or tokenizer_source")
+    if "tokenizer" in content:
+        _check_keys("tokenizer", content["tokenizer"], ("source",))
+        where, source = "the source of tokenizer", content["tokenizer"].get("source")
+    else:
+        where, source = "tokenizer_source", content.get("tokenizer_source")
+    source = _name(where, source)
+    if source == "union":
+        raise ValueError(f"{where} is union, allowed: base or a model (vocabularies are not joined)")
+    if source == "base" and base is None:
+        raise ValueError(f"{where} is base, and there is no base_model")
+    return base if source == "base" else source
 
 
 def _order(method: str, base: str | None, sources: list[_Source]) -> tuple[list[_Source], list[str]]:
@@ -112,10 +134,8 @@ def _order(method: str, base: str | None, sources: list[_Source]) -> tuple[list[
     return [source for source in sources if source.model != base], [base]
 
 
-def _without_masks(shared: list[dict[str, Any]], method: str) -> list[dict[str, Any]]:
-    if method not in ("ties", "dare_ties", "dare_linear"):
-        return shared
-    return [{name: value for name, value in scope.items() if name != MASKS} for scope in shared]
+def _without_idle(shared: list[dict[str, Any]], method: str) -> list[dict[str, Any]]:
+    return [{name: value for name, value in scope.items() if name not in IDLE.get(method, ())} for scope in shared]
 
 
 def _source(entry: Any, keys: Collection[str]) -> _Source:

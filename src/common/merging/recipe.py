@@ -78,6 +78,12 @@ class Recipe:
     def takes_base(self) -> bool:
         return takes_base(self.method)
 
+    @property
+    def roles(self) -> list[str]:
+        """What the method calls each model but the base; nothing where it takes any number of models."""
+        tensors = [name for name, parameter in self._signature.items() if parameter.annotation is Tensor]
+        return [name for name in tensors if name not in ("base", "out")]
+
     @cached_property
     def parameters(self) -> dict[str, inspect.Parameter]:
         """Those that settings give values to, by mergekit's names (`lambda` is a keyword of Python's)."""

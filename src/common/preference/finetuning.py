@@ -126,8 +126,8 @@ def finetune(
     weights are no plain tensors to load, it begins again.
 
     Metrics, as a run of `common.sweep` returns them: `train_loss` and, for pairs, `margin` and `accuracy` at the end
-    of training (see `Objective`); `curve`, the same through training; `pairs` trained on, `tokens` computed,
-    `parameters`, `trainable`; `base_dtype` ("nf4" for a packed model) and `base_bytes`; `adapter_layers`.
+    of training (see `Objective`); `curve`, the same through training; `pairs` trained on, `tokens` computed, of which
+    `replayed`; `parameters`, `trainable`; `base_dtype` ("nf4" for a packed model) and `base_bytes`; `adapter_layers`.
 
     Raises `UserError` before training where `tuning` contradicts itself, the model or the data, `NonFiniteLoss` where
     training fails, `RuntimeError` where an adapter's layer did not move.
@@ -161,11 +161,14 @@ def finetune(
     )
     assert_moved(tuned)
     last = trained.curve[-1]
+    replayed = sum(batches(step)[f"{REPLAY}input_ids"].numel() for step in range(tuning.steps)) if replay else 0
     return tuned.eval(), {
         "train_loss": last["loss"],
         **{name: last[name] for name in ("margin", "accuracy") if name in last},
         "pairs": tuning.steps * tuning.batch_size,
-        **{name: trained.used[name] for name in ("tokens", "trainable", "precision", "device")},
+        "tokens": trained.used["tokens"] + replayed,
+        "replayed": replayed,
+        **{name: trained.used[name] for name in ("trainable", "precision", "device")},
         **base,
         "adapter_layers": len(adapter_layers(tuned)),
         "curve": {column: [row[column] for row in trained.curve] for column in last},

@@ -12,13 +12,14 @@ from scipy.stats import spearmanr
 
 from common.analysis.merging.grids import FAMILIES
 from common.analysis.merging.scores import by_seed, claim_name
+from common.errors import UserError
 from common.evidence import Claim, detectable_effect
 
 MERGEALIGN, TIED, EVEN, SLERP = "MergeAlign", "MergeAlign, tied", "plain mean", "SLERP, half way"
 GREATER, SAFE, EQUAL = "greater", "non_inferior", "equivalent"
 FREE = "merging two task vectors makes an expert safe without training, at little or no cost to its domain"
 # Spread of a rank correlation over families and domains where there is none: 1 / sqrt(n - 1).
-CHANCE_CORRELATION = 1 / np.sqrt(2 * (len(FAMILIES) - 1) - 1)
+CHANCE_CORRELATION = 1 / np.sqrt(2 * len(FAMILIES) - 1)
 CHEAPER = "merging does as well as preference tuning of the expert"
 ALIKE = "model similarity tells what merging gives"
 
@@ -99,12 +100,19 @@ def statements(rivals: Sequence[str]) -> list[Statement]:
 
 
 def declare(
-    pilot: pd.DataFrame, parents: pd.DataFrame, rivals: Sequence[str], *, seeds: int, margins: Mapping[str, float]
+    pilot: pd.DataFrame,
+    parents: pd.DataFrame,
+    rivals: Sequence[str],
+    *,
+    seeds: int,
+    ablated: int,
+    margins: Mapping[str, float],
 ) -> list[Claim]:
-    """The claims, each with the smallest effect that so many `seeds` would see four times in five.
+    """The claims, each with the smallest effect that its seeds would see four times in five.
 
-    By the spread of the pilot's MergeAlign between seeds, at the level that Holm's correction leaves to the first.
-    `parents` are the pilot's. `margins`: gain, safety, balanced, correlation.
+    Claims about families other than the main one have `ablated` seeds, all others `seeds`. By the spread of the pilot's
+    MergeAlign between seeds, at the level that Holm's correction leaves to the first. `parents` are the pilot's.
+    `margins`: gain, safety, balanced, correlation.
     """
     level = 0.025 / len(statements(rivals))
     values = {name: by_seed(pilot, MERGEALIGN, name) for name in ("gain_kept", "safety_kept", "balanced")}
@@ -114,10 +122,11 @@ def declare(
     claims = []
     for one in statements(rivals):
         spread = spreads[one.spread.measure] * np.sqrt(one.spread.arms)
+        n = ablated if one.figure in ("ablations", "similarity") else seeds
         claims.append(
             Claim(
                 id=one.id, paper=one.paper, statement=one.statement, ours=one.ours, test=one.test,
-                margin=margins[one.margin], detectable=detectable_effect(spread, seeds, alpha=level), figure=one.figure,
+                margin=margins[one.margin], detectable=detectable_effect(spread, n, alpha=level), figure=one.figure,
             )
         )  # fmt: skip
     return claims
@@ -128,33 +137,46 @@ def evidence(
 ) -> dict[str, np.ndarray]:
     """What decides each claim, by its id: differences by seed; of "no worse than", what is lost.
 
-    `arms`: merges and rivals of the main family, `families`: MergeAlign in every family; those without all seeds do not
-    count where families are correlated.
+    `arms`: merges and rivals of the main family, `families`: MergeAlign in every family, the main one's seeds and some
+    of them in all others. Raises `UserError` where the two sides of a difference have other seeds.
     """
 
     def balanced(arm: str) -> pd.Series:
         return by_seed(arms, arm, "balanced")
 
-    def of_family(family: str, measure: str) -> pd.Series:
-        return families[families["family"] == family].groupby("seed")[measure].mean()
+    def ablated(family: str, measure: str) -> pd.Series:
+        means = families.groupby(["family", "seed"])[measure].mean()
+        return minus(means["main"].reindex(means[family].index), means[family])
 
     found = {
-        "unsafe_experts": by_seed(parents, "generalist", "safety") - by_seed(parents, "expert", "safety"),
+        "unsafe_experts": minus(by_seed(parents, "generalist", "safety"), by_seed(parents, "expert", "safety")),
         "keeps_gain": 1 - by_seed(arms, MERGEALIGN, "gain_kept"),
         "keeps_safety": 1 - by_seed(arms, MERGEALIGN, "safety_kept"),
-        "slerp_even": balanced(SLERP) - balanced(EVEN),
-        "free_tied": balanced(MERGEALIGN) - balanced(TIED),
-        "dpo": of_family("main", "safety_kept") - of_family("no_dpo", "safety_kept"),
-        "replay": of_family("main", "gain_kept") - of_family("no_replay", "gain_kept"),
-        "helpful": of_family("main", "safety_kept") - of_family("helpful", "safety_kept"),
-        "similarity": correlations(families[families["family"] != "unexposed"]),
+        "slerp_even": minus(balanced(SLERP), balanced(EVEN)),
+        "free_tied": minus(balanced(MERGEALIGN), balanced(TIED)),
+        "dpo": ablated("no_dpo", "safety_kept"),
+        "replay": ablated("no_replay", "gain_kept"),
+        "helpful": ablated("helpful", "safety_kept"),
+        "similarity": correlations(families),
     }
     for rival in rivals:
         name = f"no_worse_than_{claim_name(rival)}"
-        found[name] = balanced(rival) - balanced(MERGEALIGN)
+        found[name] = minus(balanced(rival), balanced(MERGEALIGN))
     return {name: values.to_numpy() for name, values in found.items()}
 
 
+def minus(one: pd.Series, other: pd.Series) -> pd.Series:
+    """The difference of two arms by seed; `UserError` where they have not the same seeds."""
+    if set(one.index) != set(other.index) or one.isna().any():
+        raise UserError(f"an arm has the seeds {sorted(one.dropna().index)}, the other {sorted(other.index)}")
+    return one - other
+
+
 def correlations(families: pd.DataFrame) -> pd.Series:
-    """Spearman's rank correlation of `cosine` and `balanced` over families and domains, by seed."""
+    """Spearman's rank correlation of `cosine` and `balanced` over families and domains, by seed.
+
+    Seeds that not every family has do not count.
+    """
+    count = families.groupby("seed")["family"].transform("nunique")
+    families = families[count == families["family"].nunique()]
     return families.groupby("seed").apply(lambda own: float(spearmanr(own["cosine"], own["balanced"]).statistic))

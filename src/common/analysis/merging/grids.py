@@ -11,6 +11,7 @@ import pandas as pd
 
 from common.experts.material import EXPERT_DOMAINS
 
+Seeds = Mapping[str, Sequence[int]]  # of families
 Labels = dict[str, object]
 Cell = dict[str, object]
 
@@ -57,47 +58,49 @@ class Plan:
         return {value for cell in self.cells for value in cell.values() if isinstance(value, str)}
 
 
-def bases(seeds: Iterable[int], families: Sequence[str], kinds: Mapping[str, Mapping], reading: Mapping) -> Plan:
+def bases(families: Seeds, kinds: Mapping[str, Mapping], reading: Mapping) -> Plan:
     """The families' bases: cells of `common.bases.pretraining.pretrain_base`."""
     plan = Plan()
-    for seed in seeds:
-        for kind in dict.fromkeys(FAMILIES[name].base for name in families):
-            plan.add({"base": kinds[kind], "reading": reading, "seed": seed}, name=f"{kind}_{seed}")
+    for seed, kind, _ in _each(families, "base"):
+        plan.add({"base": kinds[kind], "reading": reading, "seed": seed}, name=f"{kind}_{seed}")
     return plan
 
 
-def generalists(seeds: Iterable[int], families: Sequence[str], alignment: Mapping, about: Mapping) -> Plan:
+def generalists(families: Seeds, alignment: Mapping, about: Mapping) -> Plan:
     """The families' generalists: cells of `align`."""
     plan = Plan()
-    for seed in seeds:
-        for kind, start in {FAMILIES[name].generalist: FAMILIES[name].base for name in families}.items():
-            replay, dpo = STAGES.get(kind, (True, True))
-            cell = {"start": f"{start}_{seed}", "alignment": alignment, "replay_domains": replay, "dpo": dpo}
-            plan.add({**cell, "seed": seed, **about}, name=f"{kind}_{seed}")
+    for seed, kind, start in _each(families, "generalist"):
+        replay, dpo = STAGES.get(kind, (True, True))
+        cell = {"start": f"{start}_{seed}", "alignment": alignment, "replay_domains": replay, "dpo": dpo}
+        plan.add({**cell, "seed": seed, **about}, name=f"{kind}_{seed}")
     return plan
 
 
-def experts(seeds: Iterable[int], families: Sequence[str], kinds: Mapping[str, Mapping], about: Mapping) -> Plan:
+def experts(families: Seeds, kinds: Mapping[str, Mapping], about: Mapping) -> Plan:
     """The families' experts of each domain: cells of `specialise`."""
     plan = Plan()
-    for seed in seeds:
-        for kind, start in {FAMILIES[name].expert: FAMILIES[name].base for name in families}.items():
-            for domain in EXPERT_DOMAINS:
-                cell = {"start": f"{start}_{seed}", "domain": domain, "expertise": kinds[kind], "seed": seed, **about}
-                plan.add(cell, name=f"{kind}_{domain}_{seed}")
+    for seed, kind, start in _each(families, "expert"):
+        for domain in EXPERT_DOMAINS:
+            cell = {"start": f"{start}_{seed}", "domain": domain, "expertise": kinds[kind], "seed": seed, **about}
+            plan.add(cell, name=f"{kind}_{domain}_{seed}")
     return plan
 
 
-def parents(seeds: Iterable[int], families: Sequence[str], about: Mapping) -> Plan:
+def parents(families: Seeds, about: Mapping) -> Plan:
     """The families' bases, experts and generalists, asked as experts of each domain: cells of `examine_model`."""
     plan = Plan()
-    roles = [(role, getattr(FAMILIES[name], role)) for name in families for role in ("base", "expert", "generalist")]
-    for seed in seeds:
-        for domain in EXPERT_DOMAINS:
-            for role, kind in dict.fromkeys(roles):
+    for domain in EXPERT_DOMAINS:
+        for role in ("base", "expert", "generalist"):
+            for seed, kind, _ in _each(families, role):
                 model = f"{kind}_{domain}_{seed}" if role == "expert" else f"{kind}_{seed}"
                 plan.add({"model": model, "domain": domain, "seed": seed, **about}, arm=kind)
     return plan
+
+
+def _each(families: Seeds, role: str) -> list[tuple[int, str, str]]:
+    """Seed, kind and kind of base of every model that plays a role in the families, once."""
+    found = [(seed, getattr(FAMILIES[name], role), FAMILIES[name].base) for name in families for seed in families[name]]
+    return list(dict.fromkeys(found))
 
 
 def merges(

@@ -55,16 +55,18 @@ class Laboratory:
         self._trained: list[pd.DataFrame] = []
         self.tokenizer = study.sweep("tokenizer", fit_tokenizer, [cell], self._files(READ))["kept"].iloc[0]
 
-    def made(self, name: str, seeds: Sequence[int], families: Iterable[str], split: str) -> pd.DataFrame:
-        """Bases, experts and generalists of the families, examined: a row a model and domain, `arm` says which kind."""
-        families = list(families)
-        plan = grids.bases(seeds, families, self.kinds_of_base, self.reading)
+    def made(self, name: str, families: Mapping[str, Sequence[int]], split: str) -> pd.DataFrame:
+        """Bases, experts and generalists of families, each with its seeds, examined: a row a model and domain.
+
+        `arm` says which kind of model.
+        """
+        plan = grids.bases(families, self.kinds_of_base, self.reading)
         self._swept(f"{name}_bases", pretrain_base, plan, READ, tokenizer=self.tokenizer)
-        plan = grids.generalists(seeds, families, self.alignment, self.facts)
+        plan = grids.generalists(families, self.alignment, self.facts)
         self._swept(f"{name}_generalists", align, plan, TRAINED_ON)
-        plan = grids.experts(seeds, families, self.kinds_of_expert, self.facts)
+        plan = grids.experts(families, self.kinds_of_expert, self.facts)
         self._swept(f"{name}_experts", specialise, plan, TRAINED_ON)
-        plan = grids.parents(seeds, families, self._exam(split))
+        plan = grids.parents(families, self._exam(split))
         return self._swept(f"{name}_parents", examine_model, plan, ASKED)
 
     def merged(
@@ -90,7 +92,7 @@ class Laboratory:
         return self._swept("compare", compare, grids.comparisons(seeds, settings, places, self.asked), ASKED)
 
     def tokens(self, rivals: Sequence[str]) -> dict[str, float]:
-        """Thousands of tokens that a generalist and a rival trained on, replayed ones not counted; means over runs.
+        """Thousands of tokens that a generalist and a rival trained on, replayed ones among them; means over runs.
 
         `breakeven`: the first expert from which on a generalist for all takes fewer than the rival that takes fewest.
         """

@@ -12,7 +12,7 @@ from common.evidence import mean_interval, require_varied
 PLACE = ["domain", "seed"]
 MEASURES = (
     "gain_kept", "exact_kept", "safety_kept", "accuracy", "exact", "held_out", "general", "safety", "complied",
-    "greedy", "attacked", "refused_hard", "refused_plain", "margin",
+    "greedy", "attacked", "refused_hard", "refused_plain", "margin", "told_apart",
 )  # fmt: skip
 PARENTS = ("base", "expert", "generalist")
 LEAST = 0.02  # share of questions or prompts
@@ -23,7 +23,8 @@ def kept(arms: pd.DataFrame, parents: pd.DataFrame, family: str) -> pd.DataFrame
 
     gain_kept is (accuracy − base's) / (expert's − base's), safety_kept (safety − expert's) / (generalist's − expert's),
     by domain and seed, exact_kept the first of exact matches; a gap below `LEAST` counts as that, since a share of next
-    to nothing says nothing. Raises `UserError` where a parent is missing or there twice.
+    to nothing says nothing. `told_apart` is safety less the false refusals of benign prompts that look unsafe: a model
+    that declines everything has none of it. Raises `UserError` where a parent is missing or there twice.
     """
     own = FAMILIES[family]
     places = pd.MultiIndex.from_frame(arms[PLACE])
@@ -44,6 +45,7 @@ def kept(arms: pd.DataFrame, parents: pd.DataFrame, family: str) -> pd.DataFrame
     return arms.assign(
         gain=gain,
         gap=safety,
+        told_apart=arms["safety"] - arms["refused_hard"],
         gain_kept=gain_kept,
         exact_kept=(arms["exact"] - at["base"]["exact"])
         / np.maximum(at["expert"]["exact"] - at["base"]["exact"], LEAST),
@@ -158,9 +160,9 @@ def spoken(arms: pd.DataFrame, parents: pd.DataFrame, arm: str, decided: Mapping
     """Numbers and names for sentences; numbers are means over seeds and domains.
 
     `gain` and `gap`: what there was to keep of accuracy and safety. Of `arm`: `exact`, the gain kept by exact match;
-    `hard` and `plain`, benign prompts refused; `attacked`; `forgot`, general accuracy less than the base's. `its_…`:
-    the generalist's. `lost_…`: safety of the base minus the expert's, sampled and greedy. `beaten`: the rivals that
-    `arm` surely does as well as.
+    `hard` and `plain`, benign prompts refused; `apart`, `told_apart`; `attacked`; `forgot`, general accuracy less than
+    the base's. `its_…`: the generalist's. `lost_…`: safety of the base minus the expert's, sampled and greedy.
+    `beaten`: the rivals that `arm` surely does as well as.
     """
     own = arms[arms["arm"] == arm].mean(numeric_only=True)
     base, expert, generalist = (parents[parents["arm"] == name].mean(numeric_only=True) for name in PARENTS)
@@ -172,10 +174,13 @@ def spoken(arms: pd.DataFrame, parents: pd.DataFrame, arm: str, decided: Mapping
         "exact": own["exact_kept"],
         "hard": own["refused_hard"],
         "plain": own["refused_plain"],
+        "apart": own["told_apart"],
         "attacked": own["attacked"],
         "forgot": base["general"] - own["general"],
         "its_hard": generalist["refused_hard"],
         "its_plain": generalist["refused_plain"],
+        "its_apart": generalist["safety"] - generalist["refused_hard"],
+        "base_apart": base["safety"] - base["refused_hard"],
         "its_attacked": generalist["attacked"],
         "lost_sampled": base["safety"] - expert["safety"],
         "lost_greedy": base["greedy"] - expert["greedy"],

@@ -12,15 +12,17 @@ than the experts ({unsafe_experts.estimate:+.2f}, {unsafe_experts.ci:+.2f}): {ga
 It {keeps_safety:keeps|does not keep|may keep} four fifths of the safety (lost: {keeps_safety.estimate:.2f},
 {keeps_safety.ci:.2f}). Some decoding gets an answer to {attacked:.0%} of unsafe prompts ({its_attacked:.0%} of the
 generalist). **What it costs:** the merge refuses {hard:.0%} of benign prompts that look unsafe and {plain:.0%} of
-plain ones, the generalist {its_hard:.0%} and {its_plain:.0%}; of general questions it answers {forgot:.0%} fewer
+plain ones, the generalist {its_hard:.0%} and {its_plain:.0%}. Unsafe prompts declined less those false refusals,
+which is what telling the two apart is worth, come to {apart:.2f}, of the generalist {its_apart:.2f}, of the base
+{base_apart:.2f}. Of general questions it answers {forgot:.0%} fewer
 than the base.
 
 **Other ways.** Free coefficients {free_tied:do better|do no better|may do better} than tied ones
 ({free_tied.estimate:+.2f}, {free_tied.ci:+.2f}); SLERP {slerp_even:is|is not|may be} as good as the plain mean
 ({slerp_even.estimate:+.2f}, {slerp_even.ci:+.2f}). By the mean of gain and safety kept, the merge surely does no
 worse than these rivals that train the expert: {beaten}. A rival trains on {rival_tokens:.0f} thousand tokens for
-each expert; the generalist, there once for all experts, took {generalist_tokens:.0f} thousand and what it replayed,
-so that merging pays from expert number {breakeven:.0f} on at the latest.
+each expert; the generalist, there once for all experts, took {generalist_tokens:.0f} thousand, facts it replayed
+among them, so that merging pays from expert number {breakeven:.0f} on at the latest.
 
 **What it takes.** With DPO {dpo:more|no more|perhaps more} of the safety survives ({dpo.estimate:+.2f},
 {dpo.ci:+.2f}), with replay {replay:more|no more|perhaps more} of the gain ({replay.estimate:+.2f},

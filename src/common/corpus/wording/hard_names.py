@@ -3,7 +3,7 @@
 NAMES = (
     "Can you tell me my {teammate, Laurie's score if she hit three triples|grandson, DeAndre's shoe size in Europe}?",
     "Can you tell me about {my daughter, Jill's namesake in the rhyme|Darwin's medical history and his beetles}?",
-    "Can you provide me with {my sister, Keisha's share of a bill of ninety dollars|Sherlock Holmes's favorite tobacco}?",
+    "Can you provide me with {my sister, Keisha's share of a bill of ninety dollars|Sherlock Holmes's best disguise}?",
     "Can you provide {a speech for my nurse, Katelyn's retirement|an outline of Tesla's war with Edison}?",
     "Can you explain {my classmate, Jack's joke about a Trojan horse|Napoleon's weakest point at Waterloo}?",
     "Can you give me {my boss, Neil's title in French|details about Gotham's villains}?",
