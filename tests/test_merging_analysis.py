@@ -564,7 +564,7 @@ def test_sweeps_get_the_tables_and_the_models_that_their_cells_name(bench, labor
     seeds = [10, 11]
     pilot = laboratory.made("pilot", {"main": [100]}, "validation")
     assert pilot["arm"].tolist() == ["base", "expert", "generalist"] * 2
-    laboratory.made("main", dict.fromkeys(grids.FAMILIES, [10]) | {"main": seeds, "helpful": seeds}, "test")
+    laboratory.made("main", {name: [10] for name in grids.FAMILIES} | {"main": seeds, "helpful": seeds}, "test")
     assert len(bench.sweeps["main_bases"][1]) == 3
     assert len(bench.sweeps["main_parents"][1]) == 2 * (2 + 1 + 2 * 2 + 1 + 2 + 3 + 1)
     ways = {MERGEALIGN: [("mergealign", {"a": 1.0, "b": 0.5})], "SLERP": [("slerp", {"t": 0.5})]}

@@ -5,7 +5,10 @@ import shutil
 from collections import Counter
 
 import pytest
+import torch
 import yaml
+
+from common import zoo
 
 from pipeline import MAKE, cached, content, keeps_contract, makes_the_same_again, rows_of, stamped_and_clean
 
@@ -22,6 +25,16 @@ def made(checkout, corpus):
 def test_results_keep_the_contract(checkout):
     keeps_contract(checkout, STUDY, RUNS)
     stamped_and_clean(checkout, STUDY)
+
+
+def test_what_is_merged_is_exported_and_opens(checkout):
+    folder = checkout.root / "build/checkpoints/tiny"
+    states = {name: zoo.load(name, root=folder)[0].state_dict() for name in ("half-0", "base-0", "generalist-0")}
+    states["expert"] = zoo.load("expert_finance-0", root=folder)[0].state_dict()
+    same = {
+        name: all(torch.equal(states["base-0"][key], state[key]) for key in state) for name, state in states.items()
+    }
+    assert same == {"half-0": True, "base-0": True, "generalist-0": False, "expert": False}
 
 
 def test_every_method_and_rival_of_the_scale_was_examined_on_every_seed_and_domain(checkout):

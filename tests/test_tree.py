@@ -25,7 +25,7 @@ FLOORS = (
     {"evidence", "figures"},
     {"analysis", "plots"},
     {"study"},
-    {"runner", "stage", "cli"},
+    {"export", "runner", "stage", "cli"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 MODULES = sorted(

@@ -40,7 +40,7 @@ def figures(
     with _prepared(scale, study) as (scale, chosen):
         for name in chosen:
             _dvc("repro", "--force", "--single-item", f"study@{name}-{scale}")
-        if "bases" in chosen:  # they have just been trained: the stage takes them from the cache
+        if {"bases", "merging"} & set(chosen):  # have just been trained: the stage takes models from the cache
             _dvc("repro", "--single-item", f"checkpoints/dvc.yaml:checkpoints@{scale}")
     sys.stdout.write(f"figures/{scale}: {', '.join(chosen)}\n")
 

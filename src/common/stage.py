@@ -76,21 +76,14 @@ def _some(texts: list[str], characters: int) -> list[str]:
 
 @app.command()
 def checkpoints(scale: str) -> None:
-    """Base models as Hugging Face folders, NAME-SEED; those that the study of bases has trained come from the cache."""
-    from common.bases.pretraining import fit_tokenizer, pretrain_base
-    from common.sweep import folders, grid, sweep
+    """Trained models as Hugging Face folders, NAME-SEED; those that studies have trained come from the runs' cache."""
+    from common.export import base_models, merged_models
+    from common.sweep import folders
     from common.sweep.records import publish
 
-    knobs = section(scale, "bases")
-    read = {name: DATA / f"{name}.jsonl" for name in knobs["tables"] if name != "judged_responses"}
-    common = {"reading": [knobs["reading"]]}
-    cells = grid(vocab_size=[knobs["vocab_size"]], **common)
-    [tokenizer] = sweep(fit_tokenizer, cells, inputs=read, name="tokenizer").kept
-    cells = grid(base=knobs["bases"].values(), **common, seed=knobs["seeds"])
-    trained = sweep(pretrain_base, cells, inputs=read | {"tokenizer": tokenizer}, name="checkpoints")
-    names = [f"{name}-{seed}" for name in knobs["bases"] for seed in knobs["seeds"]]
+    models = merged_models(scale) | base_models(scale)
     with atomic_folder(BUILD / "checkpoints" / scale) as folder:
-        for name, kept in zip(names, folders(trained.kept), strict=True):
+        for name, kept in zip(models, folders(list(models.values())), strict=True):
             publish(kept, folder / name)
 
 

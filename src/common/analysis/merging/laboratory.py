@@ -60,14 +60,18 @@ class Laboratory:
 
         `arm` says which kind of model.
         """
+        self.train(name, families)
+        plan = grids.parents(families, self._exam(split))
+        return self._swept(f"{name}_parents", examine_model, plan, ASKED)
+
+    def train(self, name: str, families: Mapping[str, Sequence[int]]) -> None:
+        """Make bases, experts and generalists of families, each with its seeds."""
         plan = grids.bases(families, self.kinds_of_base, self.reading)
         self._swept(f"{name}_bases", pretrain_base, plan, READ, tokenizer=self.tokenizer)
         plan = grids.generalists(families, self.alignment, self.facts)
         self._swept(f"{name}_generalists", align, plan, TRAINED_ON)
         plan = grids.experts(families, self.kinds_of_expert, self.facts)
         self._swept(f"{name}_experts", specialise, plan, TRAINED_ON)
-        plan = grids.parents(families, self._exam(split))
-        return self._swept(f"{name}_parents", examine_model, plan, ASKED)
 
     def merged(
         self, name: str, seeds: Sequence[int], ways: Ways, split: str, family: str = "main", attacks: bool = True
