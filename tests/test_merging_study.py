@@ -9,7 +9,6 @@ import torch
 import yaml
 
 from common import zoo
-
 from pipeline import MAKE, cached, content, keeps_contract, makes_the_same_again, rows_of, stamped_and_clean
 
 STUDY, RUNS = "merging", 185  # runs: models of six families, merges and rivals, of the pilot and reported
