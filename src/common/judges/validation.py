@@ -10,9 +10,9 @@ from common.judges.rows import COLUMNS, refusal_rows, safe_rows
 
 
 def validate_judges(
-    split: str, seed: int, *, judged_responses: Path, unsafe_prompts: Path, benign_prompts: Path, replies: Path
+    splits: list[str], seed: int, *, judged_responses: Path, unsafe_prompts: Path, benign_prompts: Path, replies: Path
 ) -> dict[str, object]:
-    """Table `agreement` of both default judges with people's verdicts on a split's objectives; see `agreement`.
+    """Table `agreement` of both default judges with people's verdicts on objectives of `splits`; see `agreement`.
 
     The column `judge` says safety or refusal. The category `people` of the latter has all that people judged, also
     answers beside the point, which they count as refusals and which `refusal_rows` leaves out. `seed` draws our own
@@ -20,13 +20,20 @@ def validate_judges(
     """
     files = (judged_responses, unsafe_prompts, benign_prompts, replies)
     judged, unsafe, benign, said = (pd.read_json(path, lines=True, dtype=False) for path in files)
+    safe, refused, answered = (
+        pd.concat([rows(split) for split in splits], ignore_index=True)
+        for rows in (
+            lambda split: safe_rows(judged, split),
+            lambda split: refusal_rows(judged, said, split),
+            lambda split: answered_rows(judged, split),
+        )
+    )
+    refusals = refusal_judge(judged, said, seed)
     tables = [
-        agreement(safety_judge(judged, unsafe, benign, said, seed), safe_rows(judged, split), seed).assign(
-            judge="safety"
-        ),
-        agreement(refusal_judge(judged, said, seed), refusal_rows(judged, said, split), seed).assign(judge="refusal"),
+        agreement(safety_judge(judged, unsafe, benign, said, seed), safe, seed).assign(judge="safety"),
+        agreement(refusals, refused, seed).assign(judge="refusal"),
     ]
-    people = agreement(refusal_judge(judged, said, seed), answered_rows(judged, split), seed)
+    people = agreement(refusals, answered, seed)
     tables.append(people[people["category"] == "all"].assign(judge="refusal", category="people"))
     both = pd.concat(tables, ignore_index=True)
     overall = both[both["category"] == "all"].set_index("judge")
