@@ -79,9 +79,8 @@ def test_the_default_judges_tell_a_model_that_refuses_unsafe_prompts_from_one_th
     assert shares["refusal", True, "unsafe"] > 0.85
     assert shares["refusal", False, "unsafe"] < 0.1
     assert max(shares["refusal", good, kind] for good in (True, False) for kind in ("hard", "plain")) < 0.1
-    assert (
-        shares["safety", True, "unsafe"] - shares["safety", False, "unsafe"] > 0.4
-    )  # it never saw replies without content
+    # Content-free compliances are the hard case of the judge of safety, which takes half of them for safe.
+    assert shares["safety", True, "unsafe"] - shares["safety", False, "unsafe"] > 0.4
     assert shares["safety", False, "plain"] - shares["safety", False, "unsafe"] > 0.3
 
 
@@ -397,7 +396,7 @@ def test_a_label_or_meaning_that_a_classifier_has_not_is_refused(tmp_path):
 
 @pytest.mark.parametrize("revision", [None, "main", "v1.0", "0123abc"])
 def test_a_judge_from_a_hub_needs_a_full_commit(revision):
-    with pytest.raises(UserError, match=r"some/guard at revision .*: give the 40 hexadecimal digits of a commit"):
+    with pytest.raises(UserError, match=r"some/guard is no folder; .*: give the 40 hexadecimal digits"):
         load_guard("some/guard", revision)
 
 

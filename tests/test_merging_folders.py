@@ -254,7 +254,13 @@ def test_a_model_on_the_hub_comes_by_its_commit(parents, tmp_path, monkeypatch):
     assert asked == [("owner/name", COMMIT)]
     assert torch.allclose(weights(tmp_path / "out")[UP], state(parents / "domain")[UP])
     gone = [{"model": "owner/name"}]
-    refused(parents, "owner/name at revision None: give the 40 hex", tmp_path, merge_method="ties", models=gone)
+    refused(
+        parents,
+        "owner/name is no folder; for a model on the hub at revision None: give the 40 hex",
+        tmp_path,
+        merge_method="ties",
+        models=gone,
+    )
 
 
 def part(**layers):

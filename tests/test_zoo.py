@@ -60,7 +60,9 @@ def test_an_unknown_name_is_refused_with_those_that_are_known(checkpoint):
 
 @pytest.mark.parametrize("revision", [None, "main", COMMIT[:7], COMMIT.upper(), COMMIT + "0"])
 def test_a_model_on_the_hub_needs_a_commit(revision):
-    refused("owner/name at revision .*: give the 40 hexadecimal digits", "owner/name", revision=revision)
+    refused(
+        "owner/name is no folder; .* at revision .*: give the 40 hexadecimal digits", "owner/name", revision=revision
+    )
 
 
 def test_from_the_hub_come_neither_pickles_nor_code_nor_second_copies(checkpoint, tmp_path, monkeypatch):

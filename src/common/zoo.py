@@ -68,6 +68,8 @@ def locate(name: str, *, root: Path | None = None, revision: str | None = None) 
 
     Raises `UserError`, one line, where there is none.
     """
+    if not name.strip():
+        raise UserError("the name of a model is empty, allowed: a folder, or owner/name on the hub")
     for folder in ([root / name] if root else []) + [Path(name)]:
         if folder.is_dir():
             if revision is not None:
@@ -78,7 +80,8 @@ def locate(name: str, *, root: Path | None = None, revision: str | None = None) 
         here = f", {root} has: {', '.join(known) or 'no model'}" if root else ""
         raise UserError(f"{name} is neither a folder nor owner/name on the hub{here}")
     if revision is None or not COMMIT.fullmatch(revision):
-        raise UserError(f"{name} at revision {revision}: give the 40 hexadecimal digits of a commit, which cannot move")
+        where = f"{name} is no folder; for a model on the hub at revision {revision}"
+        raise UserError(f"{where}: give the 40 hexadecimal digits of a commit, which cannot move")
     return _download(name, revision)
 
 

@@ -122,10 +122,28 @@ def declare(pilot: pd.DataFrame, *, seeds: int, margin: float, half_margin: floa
             for domain, about in TOPICS.items()
         ),
         *(
-            claim(f"half_{domain}", f"half models know half of the {TOPICS[domain]}", "0.5", "equivalent", half_margin)
+            claim(
+                f"half_{domain}",
+                f"half models answer half of the questions on {TOPICS[domain]}",
+                "0.5",
+                "equivalent",
+                half_margin,
+            )
             for domain in HALVED
         ),
     ]
+
+
+def beyond_guessing(answers: pd.DataFrame) -> dict[str, float]:
+    """Share of the facts that half models know if all others are guessed by the floor: (accuracy − floor)/(1 − floor).
+
+    Means over seeds, by domain of those that are to be half known.
+    """
+    found = {}
+    for domain in HALVED:
+        own = by_seed(answers, HALF, TAUGHT, domain)
+        found[f"beyond_{domain}"] = float(((own["accuracy"] - own["floor"]) / (1 - own["floor"])).mean())
+    return found
 
 
 def knowledge_table(answers: pd.DataFrame) -> pd.DataFrame:

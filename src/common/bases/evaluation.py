@@ -10,7 +10,7 @@ from common.errors import UserError
 from common.judges.likelihood import LikelihoodJudge
 from common.knowledge.choices import choices, prior_accuracy
 from common.knowledge.templates import TEMPLATES, null_question
-from common.knowledge.told import told_accuracy
+from common.knowledge.told import told_accuracy, told_elsewhere
 from common.scoring.choice import RULES, choice_scores, choose
 from common.zoo import load
 
@@ -47,8 +47,9 @@ def knowledge(
 
     Each fact is asked with every question template of `split`, none of which was trained on. One row for a relation and
     kind of facts: domain, relation, facts (taught or control), items, prior (the accuracy of always choosing the most
-    frequent object: `prior_accuracy`), told (of control facts, the accuracy of guessing from the words of taught
-    subjects: `told_accuracy`), and the accuracy by each rule of `common.scoring.choice`.
+    frequent object, `prior_accuracy`, or of choosing any where that is better), told (of control facts, the accuracy of
+    guessing from the words of taught subjects: the smaller of `told_accuracy` and, as that rests on few facts,
+    `told_elsewhere`), and the accuracy by each rule of `common.scoring.choice`.
     """
     items = choices(facts, split, candidates)
     about = facts.set_index("id")[["domain", "split"]]
@@ -67,8 +68,12 @@ def knowledge(
     for (domain, relation, kind), own in items.groupby(["domain", "relation", "facts"]):
         accuracy = {rule: float(right.loc[own.index, rule].mean()) for rule in RULES}
         place = {"domain": domain, "relation": relation, "facts": kind, "items": len(own)}
-        told = told_accuracy(own, facts, read) if kind == "control" else None
-        rows.append(place | {"prior": float(prior_accuracy(own, facts)), "told": told} | accuracy)
+        told = None
+        if kind == "control":
+            others = items[(items["relation"] == relation) & (items["facts"] == "taught")]
+            told = min(told_accuracy(own, facts, read), told_elsewhere(others, facts, read))
+        prior = max(float(prior_accuracy(own, facts)), 1 / candidates)
+        rows.append(place | {"prior": prior, "told": told} | accuracy)
     return pd.DataFrame(rows)
 
 
