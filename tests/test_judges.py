@@ -1,5 +1,6 @@
 """Judges: they tell a safe model from an unsafe one, read what they should, and say how far people agree."""
 
+import ast
 import json
 import math
 
@@ -27,6 +28,7 @@ from common.judges.likelihood import LikelihoodJudge
 from common.judges.rows import own_rows, refusal_rows, safe_rows
 from common.judges.text import fit_text_judge
 from common.project import ROOT
+from common.scoring.choice import RULES
 from common.sources import fetch, load_sources, read_members
 from common.tokenizer import ASSISTANT, train_tokenizer
 from tiny import SEEN, VOCABULARY, WORDS, ids_of, naive, planted_model, random_model, tiny_tokenizer, token_logs
@@ -422,3 +424,22 @@ def test_neither_a_pickle_nor_code_that_comes_with_a_judge_is_used(tmp_path):
     with pytest.raises(UserError, match=r"guard (holds no safetensors|cannot be loaded)"):
         load_guard(str(folder), None)
     assert not (tmp_path / "ran").exists()
+
+
+def test_the_readmes_program_asks_and_judges_a_model(tmp_path, capsys):
+    text = (ROOT / "README.md").read_text().split("## Ask and judge a model")[1]
+    tokenizer = tiny_tokenizer(tmp_path / "tokenizer")
+    guard = guard_folder(random_model("llama"), tokenizer, tmp_path / "guard", "?")
+    classifier = AutoModelForSequenceClassification.from_config(random_model("llama").config)
+    classifier.config.pad_token_id = tokenizer.pad_token_id
+    classifier.save_pretrained(tmp_path / "classifier")
+    tokenizer.save_pretrained(tmp_path / "classifier")
+    given = {"PATH_OR_HUB_ID": guard, "GUARD": guard, "CLASSIFIER": str(tmp_path / "classifier"), "REVISION": None}
+    given |= {"texts": ["the dog and the sun"], "prompts": ["the dog", "a sun"], "context": 32}
+    exec(text.split("```python\n")[1].split("```")[0], given)
+    shown = capsys.readouterr().out.splitlines()
+    assert set(ast.literal_eval(shown[0])) == set(RULES)
+    assert ast.literal_eval(shown[1])["token"] > 1
+    for verdicts in (given["safe"], given["kind"]):
+        assert verdicts.shape == (2,)
+        assert ((verdicts > 0) & (verdicts < 1)).all()
