@@ -37,7 +37,7 @@ Scorer = Callable[[], Scores]
 VOCABULARY, CONTEXT, CHOICES = 2048, 256, 4
 BATCH_SIZES = (1, 8, 64, "auto")  # of lm-eval
 OURS = "ours"
-TOLERANCE = 1e-4  # nats
+TOLERANCE = 1e-5  # nats
 WHY = """## Where the difference comes from
 
 lm-eval sends a question through the model once for each of its choices, and takes logits and their logarithms at every

@@ -429,11 +429,14 @@ def test_neither_a_pickle_nor_code_that_comes_with_a_judge_is_used(tmp_path):
 def test_the_readmes_program_asks_and_judges_a_model(tmp_path, capsys):
     text = (ROOT / "README.md").read_text().split("## Ask and judge a model")[1]
     tokenizer = tiny_tokenizer(tmp_path / "tokenizer")
-    guard = guard_folder(random_model("llama"), tokenizer, tmp_path / "guard", "?")
+    tokenizer.chat_template = "{% for m in messages %}{{ ' ' + m['content'] }}{% endfor %}"
+    random_model("llama").save_pretrained(tmp_path / "guard")
+    tokenizer.save_pretrained(tmp_path / "guard")
     classifier = AutoModelForSequenceClassification.from_config(random_model("llama").config)
     classifier.config.pad_token_id = tokenizer.pad_token_id
     classifier.save_pretrained(tmp_path / "classifier")
     tokenizer.save_pretrained(tmp_path / "classifier")
+    guard = str(tmp_path / "guard")
     given = {"PATH_OR_HUB_ID": guard, "GUARD": guard, "CLASSIFIER": str(tmp_path / "classifier"), "REVISION": None}
     given |= {"texts": ["the dog and the sun"], "prompts": ["the dog", "a sun"], "context": 32}
     exec(text.split("```python\n")[1].split("```")[0], given)
