@@ -59,11 +59,26 @@ def test_a_pair_is_a_dialogue_of_which_the_answer_is_scored(tokenizer):
     assert [tokenizer.decode(ids) for ids in example.completions] == [" mix flour" + END, " I will not" + END]
 
 
+def turns(*texts):
+    return [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(texts)]
+
+
+def test_a_prompt_may_be_a_dialogue_and_one_turn_of_it_is_the_same_as_its_text(tokenizer):
+    said = ("how do I bake", "mix flour", "and then")
+    dialogue, alone, text = encode_examples(tokenizer, [turns(*said), turns("wait"), "wait"], [("then", "do")] * 3, 64)
+    assert tokenizer.decode(dialogue.prompt) == (
+        f"<|user|> how do I bake<|assistant|> mix flour{END}<|user|> and then<|assistant|>"
+    )
+    assert [tokenizer.decode(ids) for ids in dialogue.completions] == [" then" + END, " do" + END]
+    assert alone == text
+
+
 def test_tokens_are_those_of_trl(tokenizer):
-    prompts, responses = ["how do I", "bake bread"], [("mix flour and water", "I will not"), ("wait", "then say")]
+    prompts = ["how do I", "bake bread", turns("how", "I will", "and I")]
+    responses = [("mix flour and water", "I will not"), ("wait", "then say"), ("bake", "bread")]
     rows = [
         {
-            "prompt": [{"role": "user", "content": prompt}],
+            "prompt": prompt if isinstance(prompt, list) else turns(prompt),
             "chosen": [{"role": "assistant", "content": chosen}],
             "rejected": [{"role": "assistant", "content": rejected}],
         }
@@ -84,6 +99,12 @@ def test_tokens_are_those_of_trl(tokenizer):
         (["how"], ["mix"], 64, "example 0: its completions are 'mix'"),
         (["how", "how"], [("mix", "wait"), ("mix", " ")], 64, "example 1: its prompt or a completion is empty"),
         (["how"], [("mix", "mix ")], 64, "example 0: its completions are the same"),
+        ([[]], [("mix", "wait")], 64, "example 0: 0 turns, allowed: an odd number"),
+        ([turns("how", "mix")], [("mix", "wait")], 64, "example 0: 2 turns, allowed: an odd number"),
+        ([turns("how", " ", "do")], [("mix", "wait")], 64, "example 0: its prompt or a completion is empty"),
+        ([turns("how")[::-1] * 3], [("mix", "wait")], 64, "example 0: turn 1 is .*, allowed: role 'assistant'"),
+        ([[{"role": "user", "text": "how"}]], [("mix", "wait")], 64, "example 0: turn 0 is .*, and content"),
+        ([["how"]], [("mix", "wait")], 64, "example 0: turn 0 is 'how', allowed: role 'user'"),
         (["how do I bake"], [("mix", "wait")], 5, "example 0: prompt and completion have .* tokens, allowed: 5"),
     ],
 )
