@@ -20,7 +20,7 @@ FLOORS = (
     {"training", "scoring", "judges"},
     {"landscape"},
     {"sweep"},
-    {"bases", "merging", "preference", "quantization"},
+    {"bases", "merging", "pairs", "preference", "quantization"},
     {"experts"},
     {"evidence", "figures"},
     {"analysis", "plots"},
