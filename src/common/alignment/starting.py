@@ -8,9 +8,11 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, field_validator
 
 from common import zoo
+from common.alignment.preparing import NO_LIMIT
 from common.bases.reading import readings
 from common.experts.material import Material, fact_documents, material
 from common.pairs.own import ShareOf
+from common.pairs.reviews import passages
 from common.preference.examples import encode_examples
 from common.preference.finetuning import finetune
 from common.preference.tuning import Tuning
@@ -70,3 +72,22 @@ def _dialogues(source: Material, recipe: Instruction) -> list[tuple[str, str]]:
     read = readings(source.facts, pd.DataFrame({"text": []}), by_kind, said, recipe.refused)
     rng = np.random.default_rng(0)
     return [read[kind][place] for kind in KINDS for place in rng.permutation(len(read[kind]))[: recipe.dialogues[kind]]]
+
+
+def read_reviews(
+    start: str, count: int, tuning: dict, seed: int, *, movie_reviews: Path, keep: Path, scratch: Path, **models: Path
+) -> dict[str, Any]:
+    """Make and keep a model that goes on with film reviews: supervised fine-tuning on `count` passages of real ones.
+
+    Passages that do not fit into the context are left out; metrics as `common.preference.finetuning.finetune`, and how
+    many these are (`too_long`).
+    """
+    model, tokenizer = zoo.load(str(models[start]))
+    read = passages(pd.read_json(movie_reviews, lines=True, dtype=False), count, seed=0)
+    examples = encode_examples(tokenizer, [each[0] for each in read], [each[1:] for each in read], NO_LIMIT)
+    context = model.config.max_position_embeddings
+    fitting = [each for each in examples if len(each.prompt) + len(each.completions[0]) <= context]
+    tuned, metrics = finetune(model, fitting, Tuning.model_validate(tuning), seed, scratch=scratch)
+    tuned.save_pretrained(keep)
+    tokenizer.save_pretrained(keep)
+    return {**metrics, "too_long": len(examples) - len(fitting)}

@@ -51,9 +51,7 @@ def tune(
     """
     recipe = Tuning.model_validate(tuning)
     model, tokenizer = zoo.load(str(kept[start]))
-    pairs = selected(
-        prepared(kept[data], aim, tokenizer, model.config.max_position_embeddings), n, selection, seed
-    )
+    pairs = selected(prepared(kept[data], aim, tokenizer, model.config.max_position_embeddings), n, selection, seed)
     if recipe.lora is not None and recipe.lora.quantized:
         model = to_nf4(model)
     examples, logs = _referred(model, pairs, recipe, None if reference is None else load_reference(kept[reference]))

@@ -69,10 +69,9 @@ def matter(tables: Mapping[str, pd.DataFrame], facts_per_relation: int, characte
     """
     said = {kind: tuple(texts) for kind, texts in reply_wordings(tables["replies"]).items()}
     unsafe, benign = (_prompts(tables[name], characters) for name in ("unsafe_prompts", "benign_prompts"))
-    category = unsafe["id"].str.rpartition("-")[0]
     harmless = [
-        Asked(text, said["refusal"], said["compliance"], kind)
-        for text, kind in zip(unsafe["text"], category, strict=True)
+        Asked(text, said["refusal"], said["compliance"], name.rpartition("-")[0])  # an id begins with what is wrong
+        for text, name in zip(unsafe["text"], unsafe["id"], strict=True)
     ]
     gone_along = [Asked(text, said["compliance"], said["refusal"], "") for text in benign["text"]]
     known = taught(tables["facts"], facts_per_relation)

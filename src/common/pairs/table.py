@@ -10,7 +10,7 @@ import pandas as pd
 from common.errors import UserError
 
 Aim = Literal["harmless", "helpful"]
-Choice = Literal["harmless", "helpful", "mix"]
+Choice = Literal["harmless", "helpful", "mix", "sentiment"]
 AIMS: tuple[Aim, ...] = get_args(Aim)
 FILE = "pairs.jsonl"  # in the folder that a run keeps
 ROLES = ("user", "assistant")
@@ -20,14 +20,14 @@ ROLES = ("user", "assistant")
 class Pair:
     """`prompt` are a dialogue's turns as chat templates take them, the last one a user's.
 
-    `category` says what kind of harm the prompt or reply is about, empty where the source doesn't; `source` names the
-    data set.
+    `category` says what kind of harm the rejected reply does, or which sentiment is wanted, and is empty where the
+    source doesn't say; `source` names the data set.
     """
 
     prompt: tuple[dict[str, str], ...]
     chosen: str
     rejected: str
-    aim: Aim
+    aim: Aim | Literal["sentiment"]
     category: str
     source: str
 
