@@ -7,7 +7,7 @@ reviews would be as far from that model as any text: it would learn to tell the 
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,7 @@ from common.scoring.generation import Decoding, generate
 
 OPENING, CONTINUATION = 6, 20  # words
 SENTIMENTS = ("bad", "good")  # by the label of a review
+Sentimental = Literal["bad", "good"]
 
 
 class Sampling(BaseModel):
@@ -28,6 +29,7 @@ class Sampling(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    wanted: Sentimental
     pairs: PositiveInt
     samples: Annotated[int, Field(ge=2)]
     max_new_tokens: PositiveInt
@@ -57,19 +59,18 @@ def passages(reviews: pd.DataFrame, count: int, seed: int) -> list[tuple[str, st
     return [found[place] for place in np.random.default_rng(seed).permutation(len(found))[:count]]
 
 
-def openings(reviews: pd.DataFrame, split: str, count: int) -> pd.DataFrame:
-    """Requests to go on with the first words of reviews: `wanted` (good, bad by turns) and `prompt`.
+def openings(reviews: pd.DataFrame, split: str, wanted: Sentimental, count: int) -> list[str]:
+    """Requests to go on with the first words of reviews, whatever their own sentiment, in the one that is wanted.
 
-    Which sentiment is wanted has nothing to do with the review's own. Of the split train only reviews that `passages`
-    leaves alone are taken. Raises `UserError` where there are fewer than `count`.
+    Of the split train only reviews that `passages` leaves alone are taken. Raises `UserError` where there are fewer
+    than `count`.
     """
     rows = reviews[(reviews["split"] == split) & (_prompting(reviews) if split == "train" else True)]
     starts = [" ".join(text.split()[:OPENING]) for text in rows["text"]]
     starts = [text for text in dict.fromkeys(starts) if len(text.split()) == OPENING][:count]
     if len(starts) < count:
         raise UserError(f"{count} openings of the split {split} wanted, {len(starts)} are there")
-    wanted = [SENTIMENTS[number % 2] for number in range(count)]
-    return pd.DataFrame({"wanted": wanted, "prompt": list(map(request, wanted, starts))})
+    return [request(wanted, text) for text in starts]
 
 
 def sample_pairs(
@@ -83,21 +84,16 @@ def sample_pairs(
     knobs = Sampling.model_validate(sampling)
     model, tokenizer = zoo.load(str(models[start]))
     classifier = load_sentiment(sentiment)
-    asked = openings(pd.read_json(movie_reviews, lines=True, dtype=False), "train", knobs.pairs)
-    several = asked.loc[asked.index.repeat(knobs.samples)]
+    asked = openings(pd.read_json(movie_reviews, lines=True, dtype=False), "train", knobs.wanted, knobs.pairs)
     decoding = Decoding(knobs.max_new_tokens, temperature=knobs.temperature, seed=seed)
-    written = continuations(model, tokenizer, several["prompt"].tolist(), decoding)
-    rewards = classifier.rewards(written, several["wanted"].tolist()).reshape(-1, knobs.samples)
-    texts = np.array(written, dtype=object).reshape(rewards.shape)
-    best, worst = rewards.argmax(1), rewards.argmin(1)
+    written = continuations(model, tokenizer, [prompt for prompt in asked for _ in range(knobs.samples)], decoding)
+    rewards = classifier.rewards(written, knobs.wanted).reshape(-1, knobs.samples)
     rows = np.arange(len(asked))
+    best, worst = rewards.argmax(1), rewards.argmin(1)
+    texts = np.array([text.strip() for text in written], dtype=object).reshape(rewards.shape)
     chosen, rejected = texts[rows, best], texts[rows, worst]
-    good = [number for number in rows if chosen[number].strip() and rejected[number].strip()
-            and chosen[number].strip() != rejected[number].strip()]  # fmt: skip
-    pairs = [
-        Pair(turns([asked["prompt"][n]]), chosen[n], rejected[n], "sentiment", asked["wanted"][n], "reviews")
-        for n in good
-    ]
+    good = [number for number in rows if chosen[number] and rejected[number] and chosen[number] != rejected[number]]
+    pairs = [Pair(turns([asked[n]]), chosen[n], rejected[n], "sentiment", knobs.wanted, "reviews") for n in good]
     write_pairs(pair_table(pairs), keep)
     return {
         "pairs": len(pairs),

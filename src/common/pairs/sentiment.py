@@ -31,11 +31,11 @@ class Sentiment:
         """Log-odds in nats that each text is a good review rather than a bad one; `(texts,)`."""
         return self.features.transform(texts) @ self.weights + self.intercept
 
-    def rewards(self, texts: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
-        """Log-odds in nats that each text has the sentiment that is wanted of it, `good` or `bad`; `(texts,)`."""
-        if unknown := set(wanted) - {"good", "bad"}:
-            raise UserError(f"the sentiment wanted is {', '.join(sorted(unknown))}, allowed: good, bad")
-        return self.log_odds(texts) * np.where(np.array(wanted) == "good", 1, -1)
+    def rewards(self, texts: Sequence[str], wanted: str) -> np.ndarray:
+        """Log-odds in nats that each text has the sentiment that is wanted, `good` or `bad`; `(texts,)`."""
+        if wanted not in ("good", "bad"):
+            raise UserError(f"the sentiment wanted is {wanted!r}, allowed: good, bad")
+        return self.log_odds(texts) * (1 if wanted == "good" else -1)
 
 
 def fit_sentiment(*, movie_reviews: Path, keep: Path) -> dict[str, float]:
