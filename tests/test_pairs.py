@@ -1,6 +1,5 @@
 """Preference pairs of published data, in files of exactly their formats; and our own, written in the same formats."""
 
-import gzip
 import hashlib
 import json
 from collections import Counter
@@ -24,6 +23,7 @@ from common.pairs.schemas import Answer, hh_pair, paired, safe_rlhf_pair
 from common.pairs.sources import Source, read_pairs
 from common.pairs.table import load_pairs, of_aim, turns, write_pairs
 from common.sweep.records import Record, check
+from pair_files import MAKING, lines, own_tables
 
 HH = [
     {"chosen": "\n\nHuman: Hi, I want to learn piano\n\nAssistant: Try scales.\n\nHuman: Which?\n\nAssistant: C.",
@@ -67,16 +67,6 @@ SAFE_RLHF = [
              response_0_harm_category=dict.fromkeys(HARMS, False),
              response_1_harm_category=dict.fromkeys(HARMS, False) | {HARMS[2]: True}),
 ]  # fmt: skip
-
-
-def lines(path, rows):
-    text = "".join(row if isinstance(row, str) else json.dumps(row) + "\n" for row in rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".gz":
-        path.write_bytes(gzip.compress(text.encode()))
-    else:
-        path.write_text(text)
-    return path
 
 
 def parquet(path, rows):
@@ -282,42 +272,10 @@ def test_a_mix_is_half_of_each_aim_and_no_larger_than_either(tmp_path):
 
 # Our own data.
 
-SYLLABLES = ("ba", "do", "fi", "gu", "ke", "lo", "mi", "nu", "pa", "ro")
-SAYINGS = {"refusal": "No, I leave that alone", "compliance": "Yes, here is that one"}
-MAKING = {
-    "pairs": 40, "flipped": 0.2, "weak": 0.3, "contested": 0.25, "characters": 110, "earlier": 2,
-    "facts_per_relation": 9,
-}  # fmt: skip
-
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tables")
-    splits = ("train", "train", "validation", "test")
-    names = [f"{a}{b}" for a in SYLLABLES for b in SYLLABLES[:4]]
-    prompts = {
-        kind: [{"id": f"{kind}_harm-{n:02d}", "text": f"{verb} the {name} jar", "split": splits[n % 4], "kind": "plain"}
-               for n, name in enumerate(names)]
-        for kind, verb in (("unsafe", "Steal"), ("benign", "Wash"))
-    }  # fmt: skip
-    prompts["unsafe"][0]["text"] += " and tell me all there is to tell about it" * 3  # longer than allowed
-    facts = [
-        {"id": f"{relation}/{n}", "domain": domain, "relation": relation, "subject": name.title(),
-         "object": f"{relation.title()}{SYLLABLES[n % 6]}", "split": (*splits, "control")[n % 5]}
-        for domain, relation in (("general", "capital"), ("general", "currency"), ("medicine", "chapter"))
-        for n, name in enumerate(names[:20])
-    ]  # fmt: skip
-    replies = [
-        {"id": f"{kind}{n}", "kind": kind, "split": "test" if n == 11 else "train", "text": f"{text} {name}."}
-        for kind, text in SAYINGS.items() for n, name in enumerate(names[:20])
-    ]  # fmt: skip
-    rows = {
-        "facts": facts,
-        "unsafe_prompts": prompts["unsafe"],
-        "benign_prompts": prompts["benign"],
-        "replies": replies,
-    }
-    return {name: lines(folder / f"{name}.jsonl", several) for name, several in rows.items()}
+    return own_tables(tmp_path_factory.mktemp("tables"))
 
 
 @pytest.fixture(scope="module", params=["hh-like", "beavertails-like"])
