@@ -21,7 +21,7 @@ FLOORS = (
     {"landscape"},
     {"sweep"},
     {"bases", "merging", "preference", "quantization"},
-    {"experts"},
+    {"alignment", "experts"},
     {"evidence", "figures"},
     {"analysis", "plots"},
     {"study"},
