@@ -1,4 +1,4 @@
-"""What preference alignment did to a model: measures that stand in for the benchmarks of arXiv 2406.04879.
+"""The runs of the alignment study: models to start from, references, and fine-tunings by preference pairs.
 
 Import from the modules: a run is keyed by the code that it imports.
 """
