@@ -10,12 +10,15 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from common.alignment.evaluation import MEASURES
 from common.errors import UserError
 from common.evidence import mean_interval, require_varied
 
 PARTS = ("starts", "crossing", "quantised", "sizes", "ranks", "losses", "selection", "merges", "unseen")
 MAIN = ("knowledge", "exact", "win_rate", "nontoxic", "resisted_all")
 """Measures that stand for the paper's five: MMLU, BBH, AlpacaEval, RealToxicity, Red-Instruct."""
+
+MEASURED = (*MEASURES, "reward")
 
 AIMED = {"harmless": ("declined",), "helpful": ("win_rate",), "mix": ("declined", "win_rate")}
 """What data of an aim ask for: that unsafe prompts are declined, that replies to benign ones are preferred."""
@@ -71,8 +74,9 @@ def part(
     for problem, found in (("missing", wanted.difference(there)), ("not in the grid", there.difference(wanted))):
         if len(found):
             raise UserError(f"{title}: {problem}: {_place(dict(zip(wanted.names, found[0], strict=True)), by)}")
+    all_measures = [name for name in MEASURED if name in own and not own[name].isna().any()]
     for _, cell in own.groupby(by, sort=False):
-        if (same := cell.duplicated(measures)).any():
+        if (same := cell.duplicated(all_measures)).any():
             raise UserError(f"{title}: another seed has the same numbers: {_place(cell[same].iloc[0], by)}")
     return own
 
