@@ -37,7 +37,7 @@ def made_runs(noise=0.02, seeds=SEEDS, seed=0, **changes):
         plain = {
             "dataset": "none", "aim": "none", "method": "none", "start": "base", "adapter": "lora", "pairs": 0,
             "rank": 8, "loss_type": "none", "selection": "random", "merge": "none", "base_dtype": "float32",
-            "beta": 0.1, "reward": np.nan,
+            "beta": 0.1, "reward": np.nan, "base_bytes": 2_700_000,
         }  # fmt: skip
         rows.append(plain | {"part": part, "seed": number} | own | levels)
 
@@ -61,7 +61,7 @@ def made_runs(noise=0.02, seeds=SEEDS, seed=0, **changes):
             add("crossing", number, *both(**cell), toxic, pairs=800, **cell)
         for cell in QUANTISED:
             level = [value + effect["nf4"] for value in both(**cell)]
-            add("quantised", number, *level, pairs=800, adapter="qlora", base_dtype="nf4", **cell)
+            add("quantised", number, *level, pairs=800, adapter="qlora", base_dtype="nf4", base_bytes=1_900_000, **cell)
         for start, method in product(STARTS, METHODS):
             mixed = both("beavertails-like", "mix", method, start)[0]
             for merge in ("slerp", "dare", "ties", "linear"):

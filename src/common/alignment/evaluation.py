@@ -1,6 +1,6 @@
 """All measures of one model, which share what it writes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from scipy.special import logit
@@ -101,6 +101,29 @@ def evaluate(
         **rank_shift(written_tokens(model, start, tokenizer, asked.asked, own, REPLY_TOKENS)),
     }
     return {name: found[name] for name in MEASURES}
+
+
+def evaluate_continuations(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    rewards: Callable[[list[str]], np.ndarray],
+    *,
+    start: PreTrainedModel,
+    max_new_tokens: int,
+) -> dict[str, float]:
+    """Reward against KL: what a sampled reply is worth on average, and what it took to get there.
+
+    `rewards` gives the reward of each reply to its prompt, in nats. `kl_reply`, `kl_token` and `length` as in
+    `MEASURES`, here of the sampled replies. Raises `UserError` where not each reply gets one finite reward.
+    """
+    texts = _replies(model, tokenizer, prompts, Decoding(max_new_tokens, temperature=1.0))
+    worth = np.asarray(rewards(texts), np.float64)
+    if worth.shape != (len(texts),) or not np.isfinite(worth).all():
+        raise UserError(f"rewards are {worth.shape}, needed: one finite number for each of {len(texts)} replies")
+    kl_reply, kl_token = kl_of_replies(written_tokens(model, start, tokenizer, prompts, texts, max_new_tokens))
+    length = float(np.mean([len(text.split()) for text in texts]))
+    return {"reward": float(worth.mean()), "kl_reply": kl_reply, "kl_token": kl_token, "length": length}
 
 
 def _refusing(asked: Questions, texts: Sequence[str]) -> np.ndarray:

@@ -187,6 +187,22 @@ def varied(runs: pd.DataFrame, name: str, by: Sequence[str], measures: Sequence[
     return summary(part(scored(runs), name, by, measures), by, measures)
 
 
+def spoken(runs: pd.DataFrame) -> dict[str, float]:
+    """Numbers for sentences: means over the crossing by method of `kl` and `knowledge`; `packed_bytes`, the bytes of a
+    base packed to NF4 as a share of those of the same in float32; rows of `slerp_rows` that look `swapped`, of all.
+    """
+    crossing, printed = runs[runs["part"] == "crossing"], slerp_rows()
+    found: dict[str, float] = {}
+    for method in ("sft", "dpo"):
+        own = crossing[crossing["method"] == method]
+        found |= {f"{method}_kl": own["kl_reply"].mean(), f"{method}_knowledge": own["knowledge"].mean()}
+    bytes_ = [runs.loc[runs["part"] == name, "base_bytes"].astype(float).mean() for name in ("quantised", "crossing")]
+    swapped = printed["other"] < printed["own"]
+    return found | {
+        "packed_bytes": bytes_[0] / bytes_[1], "swapped": float(swapped.sum()), "slerp_rows": float(len(swapped))
+    }  # fmt: skip
+
+
 def _there(runs: pd.DataFrame, name: str) -> list[dict[str, object]]:
     """Cells of a part that is no full crossing: those that are there for some seed must be for every."""
     by = {"merges": ("start", "method", "merge"), "losses": ("loss_type", "beta"), "quantised": CELL}[name]

@@ -1,0 +1,57 @@
+"""The alignment study: what its table of runs must hold, tables beside the paper's, plateaus, claims."""
+
+from common.analysis.alignment.claims import CELL, declare, evidence, spreads
+from common.analysis.alignment.plateaus import NotIdentified, Plateau, fit_plateau, plateau_table
+from common.analysis.alignment.runs import MAIN, PARTS, part, scored, summary
+from common.analysis.alignment.tables import (
+    TABLES,
+    adapters,
+    agreement,
+    beside,
+    compared,
+    fidelities,
+    frontier,
+    merges,
+    mixtures,
+    of_largest,
+    sizes,
+    slerp_rows,
+    spoken,
+    table_6,
+    varied,
+    wide,
+)
+from common.analysis.alignment.words import SUMMARY
+
+__all__ = [
+    "CELL",
+    "MAIN",
+    "PARTS",
+    "SUMMARY",
+    "TABLES",
+    "NotIdentified",
+    "Plateau",
+    "adapters",
+    "agreement",
+    "beside",
+    "compared",
+    "declare",
+    "evidence",
+    "fidelities",
+    "fit_plateau",
+    "frontier",
+    "merges",
+    "mixtures",
+    "of_largest",
+    "part",
+    "plateau_table",
+    "scored",
+    "sizes",
+    "slerp_rows",
+    "spoken",
+    "spreads",
+    "summary",
+    "table_6",
+    "varied",
+    "wide",
+]
