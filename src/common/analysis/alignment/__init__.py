@@ -1,13 +1,11 @@
 """The alignment study: what its table of runs must hold, tables beside the paper's, plateaus, claims."""
 
+from common.analysis.alignment.beside import TABLES, agreement, beside_paper, slerp_rows, spoken, table_6, wide
 from common.analysis.alignment.claims import CELL, declare, evidence, spreads
 from common.analysis.alignment.plateaus import NotIdentified, Plateau, fit_plateau, plateau_table
 from common.analysis.alignment.runs import MAIN, PARTS, part, scored, summary
 from common.analysis.alignment.tables import (
-    TABLES,
     adapters,
-    agreement,
-    beside,
     compared,
     fidelities,
     frontier,
@@ -15,11 +13,7 @@ from common.analysis.alignment.tables import (
     mixtures,
     of_largest,
     sizes,
-    slerp_rows,
-    spoken,
-    table_6,
     varied,
-    wide,
 )
 from common.analysis.alignment.words import SUMMARY
 
@@ -33,7 +27,7 @@ __all__ = [
     "Plateau",
     "adapters",
     "agreement",
-    "beside",
+    "beside_paper",
     "compared",
     "declare",
     "evidence",

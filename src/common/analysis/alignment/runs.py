@@ -81,6 +81,11 @@ def part(
     return own
 
 
+def there(runs: pd.DataFrame, name: str, by: Sequence[str]) -> list[dict[str, object]]:
+    """Cells of a part that is no full crossing: those that are there for some seed, and must be for every."""
+    return runs.loc[runs["part"] == name, list(by)].drop_duplicates().to_dict("records")
+
+
 def by_seed(rows: pd.DataFrame, measure: str, **where: object) -> pd.Series:
     """Mean of a measure over the rows that have these levels, by seed.
 

@@ -27,8 +27,8 @@ of each aim ({mixtures_hurt.estimate:+.2f}, {mixtures_hurt.ci:+.2f}),
 **Adapters.** QLoRA {lora_qlora:does as well as|does not do as well as|may do as well as} LoRA
 ({lora_qlora.estimate:+.2f}, {lora_qlora.ci:+.2f}), on a base of {packed_bytes:.0%} of the bytes.
 
-**What a base never met.** DPO {unseen_dpo:teaches a base to decline nothing|teaches a base to decline|may teach a base
-to decline} that never met a refusal ({unseen_dpo.estimate:+.2f}, {unseen_dpo.ci:+.2f}), while its log-odds of refusing
-move by {unseen_margin.estimate:+.1f} nats; SFT {unseen_sft:teaches it|teaches it no more than DPO|may teach it}
-({unseen_sft.estimate:+.2f}, {unseen_sft.ci:+.2f}).
+**What a base never met.** To decline, DPO {unseen_dpo:does not teach|teaches|may teach} a base that never met a refusal
+({unseen_dpo.estimate:+.2f}, {unseen_dpo.ci:+.2f}), though its log-odds of refusing change by
+{unseen_margin.estimate:+.1f} nats; SFT {unseen_sft:teaches it|teaches it no more|may teach it more}
+({unseen_sft.estimate:+.2f} more than DPO, {unseen_sft.ci:+.2f}).
 """
