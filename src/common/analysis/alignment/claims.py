@@ -86,7 +86,7 @@ STATEMENTS = (
     Statement(
         "slerp_between", None, "a SLERP merge is as toxic as its own parents, not as those of the other method",
         "distance of its log-odds of being safe from the mean of the other method's models, minus from its parents'",
-        GREATER, "nontoxic", "nontoxic", ((1, 4), (0.5, 4), (0.5, 4)), "merges",
+        GREATER, "nontoxic", "nontoxic", ((2, 4),), "merges",  # its own value counts in both distances, and the parents' cancel
     ),
     Statement(
         "lora_qlora", "LoRA and QLoRA do equally well", "QLoRA does as well as LoRA",

@@ -55,18 +55,18 @@ def fit_plateau(sizes: Sequence[float], values: np.ndarray, seed: int = 0) -> Pl
     scales = np.geomspace(n[0] / 10, n[-1] * 10, SCALES)
     inside = (scales >= n[0] / 2) & (scales <= n[-1] / 2)
     designs = np.stack([np.ones((SCALES, len(n))), -np.exp(-n / scales[:, None])], axis=2)
+    bases = np.linalg.qr(designs).Q
     solve = np.linalg.pinv(designs)  # (scales, 2, sizes)
-    residual = np.eye(len(n)) - designs @ solve
     mean = y.mean(0)
-    place = _best(residual, mean[None])[0]
-    _check_change(y, residual[place] @ mean)
+    place = _best(bases, mean[None])[0]
+    _check_change(y, mean - designs[place] @ solve[place] @ mean)
     if scales[place] < n[0] / 2:
         raise NotIdentified(f"the rise is over by the first size, {n[0]:g}")
     if scales[place] > n[-1] / 2:
         raise NotIdentified(f"no plateau in sight at the last size, {n[-1]:g}")
     drawn = np.random.default_rng(seed).integers(len(y), size=(RESAMPLES, len(y)))
     means = y[drawn].mean(1)
-    places = _best(residual, means)
+    places = _best(bases, means)
     if inside[places].mean() < HOLDS:
         raise NotIdentified(f"seeds disagree: {inside[places].mean():.0%} of resamples have a plateau in sight")
     weights = np.einsum("rps,rs->rp", solve[places], means)
@@ -105,10 +105,13 @@ def _interval(estimate: float, resampled: np.ndarray, seeds: int) -> tuple[float
     return float(estimate), float(min(low, estimate)), float(max(high, estimate))
 
 
-def _best(residual: np.ndarray, means: np.ndarray) -> np.ndarray:
-    """Number of the best scale for each of `means (curves, sizes)`."""
-    errors = np.einsum("kst,rt->rks", residual, means)
-    return (errors**2).sum(2).argmin(1)
+def _best(bases: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """Number of the best scale for each of `means (curves, sizes)`, by orthonormal `bases (scales, sizes, 2)`."""
+    # Least squares leave least where the projection is longest; values less their mean, so that it does not round.
+    own = means - means.mean(1, keepdims=True)
+    scales, sizes, _ = bases.shape
+    projected = own @ bases.transpose(1, 0, 2).reshape(sizes, -1)
+    return (projected.reshape(-1, scales, 2) ** 2).sum(2).argmax(1)
 
 
 def _check_change(y: np.ndarray, errors_of_mean: np.ndarray) -> None:
