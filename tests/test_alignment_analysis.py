@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignment_runs import CELLS, QUANTISED, SEEDS, made_runs
@@ -323,6 +323,7 @@ def curve(scale, plateau=0.8, rise=0.4, noise=0.0, seeds=3, seed=0):
     return exact + noise * rng.normal(size=(seeds, len(SIZES))) + noise * rng.normal(size=(seeds, 1))
 
 
+@settings(max_examples=25)
 @given(scale=st.floats(40, 350), plateau=st.floats(-2, 2), rise=st.sampled_from([-0.5, 0.3, 2.0]))
 def test_a_curve_without_noise_is_found(scale, plateau, rise):
     fit = fit_plateau(SIZES, curve(scale, plateau, rise))

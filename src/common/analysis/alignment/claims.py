@@ -26,7 +26,8 @@ class Statement(NamedTuple):
     """A claim's words, what is measured, its test, the names of its margin and of the spread it varies by, its figure.
 
     `arms`: a weight and a number of runs for each of the means that a seed's number is the weighted sum of. Runs taken
-    as independent, its standard deviation is the spread times the root of the sum of weight²/runs.
+    as independent, its standard deviation is the spread times the root of the sum of weight²/runs. Of `slerp_between`,
+    a merge between the two methods' models counts in both distances, and what these are at cancels.
     """
 
     id: str
@@ -86,7 +87,7 @@ STATEMENTS = (
     Statement(
         "slerp_between", None, "a SLERP merge is as toxic as its own parents, not as those of the other method",
         "distance of its log-odds of being safe from the mean of the other method's models, minus from its parents'",
-        GREATER, "nontoxic", "nontoxic", ((2, 4),), "merges",  # its own value counts in both distances, and the parents' cancel
+        GREATER, "nontoxic", "nontoxic", ((2, 4),), "merges",
     ),
     Statement(
         "lora_qlora", "LoRA and QLoRA do equally well", "QLoRA does as well as LoRA",
