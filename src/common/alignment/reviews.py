@@ -12,19 +12,19 @@ from common.preference.adapters import load_adapter, merge
 
 
 def evaluate_reviews(
-    start: str, adapter: str | None, split: str, prompts: int, max_new_tokens: int, seed: int, *, movie_reviews: Path,
-    sentiment: Path, **models: Path,
+    start: str, adapter: str | None, split: str, wanted: str, prompts: int, max_new_tokens: int, seed: int, *,
+    movie_reviews: Path, sentiment: Path, **models: Path,
 ) -> dict[str, float]:  # fmt: skip
     """Reward and KL of `start` with an adapter on it, or of `start` alone: see `evaluate_continuations`.
 
-    The reward is the log-odds, by the classifier in `sentiment`, that a reply has the sentiment asked for; `prompts`
-    are that many openings of reviews of the split, none of which a model read.
+    The reward is the log-odds, by the classifier in `sentiment`, that a reply has the sentiment `wanted`; `prompts` are
+    that many openings of reviews of the split, none of which a model read.
     """
-    asked = openings(pd.read_json(movie_reviews, lines=True, dtype=False), split, prompts)
-    classifier, wanted = load_sentiment(sentiment), asked["wanted"].tolist()
+    asked = openings(pd.read_json(movie_reviews, lines=True, dtype=False), split, wanted, prompts)
+    classifier = load_sentiment(sentiment)
     own, tokenizer = zoo.load(str(models[start]))
     tuned = own if adapter is None else merge(load_adapter(zoo.load(str(models[start]))[0], models[adapter]))
     return evaluate_continuations(
-        tuned, tokenizer, asked["prompt"].tolist(), lambda texts: classifier.rewards(texts, wanted), start=own,
+        tuned, tokenizer, asked, lambda texts: classifier.rewards(texts, wanted), start=own,
         max_new_tokens=max_new_tokens,
     )  # fmt: skip
