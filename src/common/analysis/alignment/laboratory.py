@@ -141,7 +141,8 @@ class Laboratory:
         labels = [
             _labels(
                 part, dataset=arm.data, aim=arm.aim, method=arm.method, start=arm.start, selection=arm.selection,
-                adapter="qlora" if arm.quantized else "lora", rank=cell["tuning"]["lora"]["r"], pairs=run["distinct_pairs"],
+                adapter="qlora" if arm.quantized else "lora", rank=cell["tuning"]["lora"]["r"],
+                pairs=run["distinct_pairs"],
                 loss_type=arm.loss_type or "none", beta=cell["tuning"].get("beta", 0.0),
                 base_dtype=run["base_dtype"], base_bytes=run["base_bytes"],
             )
