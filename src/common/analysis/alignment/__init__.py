@@ -1,5 +1,6 @@
 """The alignment study: what its table of runs must hold, tables beside the paper's, plateaus, claims."""
 
+from common.alignment.evaluation import MEASURES
 from common.analysis.alignment.beside import TABLES, agreement, beside_paper, slerp_rows, spoken, table_6, wide
 from common.analysis.alignment.claims import CELL, declare, evidence, spreads
 from common.analysis.alignment.plateaus import NotIdentified, Plateau, fit_plateau, plateau_table
@@ -20,6 +21,7 @@ from common.analysis.alignment.words import SUMMARY
 __all__ = [
     "CELL",
     "MAIN",
+    "MEASURES",
     "PARTS",
     "SUMMARY",
     "TABLES",

@@ -1,6 +1,7 @@
 """The study's sweeps, one after another: who is made, of whom, trained on what, and asked what."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +13,7 @@ from common.alignment.reviews import evaluate_reviews
 from common.alignment.runs import evaluate_merge, evaluate_tuned
 from common.alignment.starting import instruct, read_reviews
 from common.alignment.training import refer, tune
-from common.analysis.alignment.claims import MERGED
+from common.analysis.alignment.claims import CELL, MERGED
 from common.bases.pretraining import fit_tokenizer, pretrain_base
 from common.errors import UserError
 from common.pairs.making import make_pairs
@@ -196,3 +197,30 @@ def _labels(part: str, **levels: object) -> dict[str, object]:
         "base_bytes": 0,
     }  # fmt: skip
     return {"part": part} | plain | levels
+
+
+def arms(listed: Iterable[str]) -> list[dict[str, object]]:
+    """Arms of `common.alignment.design` from lines such as `base hh-like harmless,mix dpo quantized=true n=50,100`.
+
+    Start, data, aim and method, then what is otherwise than in the recipe; of each word every alternative meets every
+    other's, the last running fastest. Raises `UserError` where one is no arm.
+    """
+    found = []
+    for line in listed:
+        words = [word.split("=", 1) for word in line.split()]
+        named = [(name, *rest) for name, rest in zip(("start", "data", "aim", "method"), words[:4], strict=False)]
+        named += words[4:]
+        if len(words) < 4 or any(len(word) != 2 for word in named):
+            raise UserError(f"arm {line!r}, allowed: start, data, aim and method, then name=value")
+        for values in product(*(values.split(",") for _, values in named)):
+            try:
+                arm = Arm.model_validate(dict(zip((name for name, _ in named), values, strict=True)))
+            except ValueError as error:
+                raise UserError(f"arm {line!r}: {' '.join(str(error).split()[5:20])}") from error
+            found.append(arm.model_dump(exclude_defaults=True))
+    return found
+
+
+def places(listed: Iterable[str]) -> list[dict[str, object]]:
+    """Where in the crossing arms stand, by the names of `common.analysis.alignment.claims.CELL`."""
+    return [{"dataset": arm["data"], **{name: arm[name] for name in CELL if name != "dataset"}} for arm in arms(listed)]
