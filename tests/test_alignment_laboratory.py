@@ -123,3 +123,23 @@ def test_models_that_were_not_made_are_missed(made):
 def test_other_tables_are_refused():
     with pytest.raises(UserError, match="the study needs"):
         laboratory.Laboratory(Books(), ["facts"], 320, {}, {}, {}, {}, {}, {}, {}, {})
+
+
+def test_arms_are_every_combination_of_alternatives():
+    found = laboratory.arms(["base hh-like harmless,mix sft,dpo", "base hh-like mix dpo quantized=true n=50,100"])
+    assert len(found) == 6
+    assert found[1] == {"start": "base", "data": "hh-like", "aim": "harmless", "method": "dpo"}
+    assert found[5] == {
+        "start": "base", "data": "hh-like", "aim": "mix", "method": "dpo", "quantized": True, "n": 100
+    }  # fmt: skip
+    assert laboratory.places(["base hh-like mix dpo n=50"]) == [
+        {"dataset": "hh-like", "aim": "mix", "method": "dpo", "start": "base"}
+    ]
+
+
+@pytest.mark.parametrize(
+    "line", ["base hh-like mix", "base hh-like mix dpo 50", "lion hh-like mix dpo", "base x y dpo"]
+)
+def test_a_line_that_is_no_arm_is_named(line):
+    with pytest.raises(UserError, match=f"arm '{line}'"):
+        laboratory.arms([line])
