@@ -52,7 +52,7 @@ def instruct(
     source = material(facts_per_relation, facts, unsafe_prompts, benign_prompts, replies)
     said = _dialogues(source, recipe)
     examples = encode_examples(tokenizer, [each[0] for each in said], [each[1:] for each in said], context)
-    kinds = fact_documents(source, tokenizer, context, held_out=True)
+    kinds = fact_documents(source, tokenizer, context)
     tuned, metrics = finetune(
         model, examples, recipe.tuning, seed, replay=(kinds, dict.fromkeys(kinds, 1.0)), scratch=scratch
     )
