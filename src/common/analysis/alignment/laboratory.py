@@ -14,6 +14,7 @@ from common.alignment.runs import evaluate_merge, evaluate_tuned
 from common.alignment.starting import instruct, read_reviews
 from common.alignment.training import refer, tune
 from common.analysis.alignment.claims import CELL, MERGED
+from common.analysis.alignment.runs import scored
 from common.bases.pretraining import fit_tokenizer, pretrain_base
 from common.errors import UserError
 from common.pairs.making import make_pairs
@@ -61,7 +62,7 @@ class Laboratory:
         cells = [{"data": data, "making": making} for data in ("hh-like", MERGED)]
         self._made("data", make_pairs, cells, [cell["data"] for cell in cells], TRAINED_ON)
 
-    def starts(self, name: str, seeds: Sequence[int], kinds: Sequence[str]) -> pd.DataFrame:
+    def starts(self, name: str, seeds: Sequence[int], kinds: Sequence[str], split: str) -> pd.DataFrame:
         """Models to start from (base, instruct, unseen), evaluated untuned. Every base has its instruct model."""
         for kind in self.kinds:
             if kind == "base" or kind in kinds:
@@ -72,19 +73,45 @@ class Laboratory:
             {"start": f"base_{seed}", "instruction": self.instruction, "seed": seed, **self.facts} for seed in seeds
         ]
         self._made(f"{name}_instruct", instruct, cells, [f"instruct_{seed}" for seed in seeds], TRAINED_ON)
-        cells = [self._asked(f"{kind}_{seed}", None, "float32", seed) for kind in kinds for seed in seeds]
+        cells = [self._asked(f"{kind}_{seed}", None, "float32", seed, split) for kind in kinds for seed in seeds]
         labels = [_labels("starts", start=kind) for kind in kinds for _ in seeds]
         return self._runs(f"{name}_starts", evaluate_tuned, cells, labels, ASKED)
 
-    def tuned(self, name: str, part: str, arms: Sequence[Knobs], seeds: Sequence[int]) -> pd.DataFrame:
-        """Fine-tunings of a part, evaluated."""
-        made, labels = self._trained(name, part, [Arm.model_validate(arm) for arm in arms], seeds)
+    def rated(
+        self, name: str, rates: Mapping[str, Sequence[float]], arms: Sequence[Knobs], seed: int, split: str
+    ) -> pd.DataFrame:
+        """Fine-tunings of arms at each learning rate of their method, evaluated; from then on recipes have the best.
+
+        By the mean score over a method's arms. A row a method and rate: `method`, `learning_rate`, `score`, `chosen`.
+        """
+        rows = []
+        for method, several in rates.items():
+            own = [arm for arm in arms if arm["method"] == method]
+            for rate in several:
+                recipe = {method: self.recipes[method].model_copy(update={"learning_rate": rate})}
+                runs = self.tuned(f"{name} {method} {rate}", name, own, [seed], split, recipe)
+                rows.append({"method": method, "learning_rate": rate, "score": float(scored(runs)["score"].mean())})
+        table = pd.DataFrame(rows)
+        best = table.loc[table.groupby("method")["score"].idxmax()].set_index("method")["learning_rate"]
+        for method, rate in best.items():
+            self.recipes[method] = self.recipes[method].model_copy(update={"learning_rate": float(rate)})
+        return table.assign(chosen=table["learning_rate"] == table["method"].map(best))
+
+    def tuned(
+        self, name: str, part: str, arms: Sequence[Knobs], seeds: Sequence[int], split: str,
+        recipes: Mapping[str, Tuning] | None = None,
+    ) -> pd.DataFrame:  # fmt: skip
+        """Fine-tunings of a part, evaluated; `recipes` in place of the laboratory's."""
+        made, labels = self._trained(name, part, [Arm.model_validate(arm) for arm in arms], seeds, recipes)
         cells = [
-            self._asked(run["start"], run["name"], run["base_dtype"], run["seed"]) for run in made.to_dict("records")
+            self._asked(run["start"], run["name"], run["base_dtype"], run["seed"], split)
+            for run in made.to_dict("records")
         ]
         return self._runs(f"{name}_asked", evaluate_tuned, cells, labels, ASKED)
 
-    def merged(self, name: str, ways: Mapping[str, Knobs], starts: Sequence[str], seeds: Sequence[int]) -> pd.DataFrame:
+    def merged(
+        self, name: str, ways: Mapping[str, Knobs], starts: Sequence[str], seeds: Sequence[int], split: str
+    ) -> pd.DataFrame:
         """Merges of the harmless and the helpful model of each start and method; call it after the crossing's `tuned`.
 
         `ways`: method and settings of `common.merging`, by the merge's name.
@@ -96,13 +123,15 @@ class Laboratory:
                     for seed in seeds:
                         parents = [_adapter("crossing", start, MERGED, aim, method, seed) for aim in AIMS]
                         cell = {"start": f"{start}_{seed}", "first": parents[0], "second": parents[1], **way}
-                        cells.append(cell | {"reference": f"instruct_{seed}", "asking": self.asking, "seed": seed})
+                        cells.append(cell | self._exam(seed, split))
                         labels.append(
                             _labels("merges", start=start, method=method, merge=merge, dataset=MERGED, aim="mix")
                         )
         return self._runs(name, evaluate_merge, cells, labels, ASKED)
 
-    def losses(self, name: str, arms: Sequence[Knobs], seeds: Sequence[int], prompts: int) -> pd.DataFrame:
+    def losses(
+        self, name: str, arms: Sequence[Knobs], seeds: Sequence[int], prompts: int, split: str
+    ) -> pd.DataFrame:
         """Fine-tunings on `reviews`, by reward and KL."""
         knobs, sampling = self.reviews, self.reviews["sampling"]
         self._made(f"{name}_sentiment", fit_sentiment, [{}], ["sentiment"], ["movie_reviews"])
@@ -117,7 +146,7 @@ class Laboratory:
         recipe = {"dpo": Tuning.model_validate(knobs["recipe"])}
         made, labels = self._trained(name, "losses", [Arm.model_validate(arm) for arm in arms], seeds, recipe)
         cells = [
-            {"start": run["start"], "adapter": run["name"], "split": self.asking["split"], "prompts": prompts,
+            {"start": run["start"], "adapter": run["name"], "split": split, "prompts": prompts,
              "wanted": sampling["wanted"], "max_new_tokens": sampling["max_new_tokens"], "seed": run["seed"]}
             for run in made.to_dict("records")
         ]  # fmt: skip
@@ -135,7 +164,7 @@ class Laboratory:
         names = [
             _adapter(part, arm.start, arm.data, arm.aim, arm.method, seed)
             if part == "crossing"
-            else f"{part} {arms.index(arm)} {seed}"
+            else f"{name} {arms.index(arm)} {seed}"
             for arm, seed in each
         ]
         made = self._made(name, tune, design.tuning_cells(arms, recipes, seeds), names, [])
@@ -153,10 +182,11 @@ class Laboratory:
         ]  # fmt: skip
         return made, labels
 
-    def _asked(self, start: str, adapter: str | None, base_dtype: str, seed: int) -> dict[str, object]:
-        reference = f"instruct_{seed}"
-        own = {"start": start, "adapter": adapter, "base_dtype": base_dtype, "reference": reference}
-        return own | {"asking": self.asking, "seed": seed}
+    def _asked(self, start: str, adapter: str | None, base_dtype: str, seed: int, split: str) -> dict[str, object]:
+        return {"start": start, "adapter": adapter, "base_dtype": base_dtype, **self._exam(seed, split)}
+
+    def _exam(self, seed: int, split: str) -> dict[str, object]:
+        return {"reference": f"instruct_{seed}", "asking": self.asking | {"split": split}, "seed": seed}
 
     def _files(self, names: Iterable[str]) -> dict[str, Path]:
         return {name: self.files[name] for name in names}
