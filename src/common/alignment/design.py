@@ -12,7 +12,7 @@ from common.errors import UserError
 from common.pairs.table import Choice
 from common.preference.tuning import LossType, Method, Tuning
 
-Start = Literal["base", "instruct", "reader"]
+Start = Literal["base", "instruct", "unseen", "reader"]
 
 
 class Arm(BaseModel):

@@ -43,15 +43,18 @@ def fit_plateau(sizes: Sequence[float], values: np.ndarray, seed: int = 0) -> Pl
     - where a curve of two more parameters is no better than a constant, by the F test on values less their seed's mean;
     - where the scale is below half the smallest size: the rise is over before the first size, or falls between two;
     - where the scale is above half the largest size: the curve is not near its plateau (86% of the way) at the end;
-    - where less than `HOLDS` of the resamples are identified by their scale.
+    - where less than `HOLDS` of the resamples are identified by their scale;
+    - where there are fewer than `SIZES` sizes, or `SEEDS` seeds.
 
-    Raises `UserError` where there are fewer than `SIZES` sizes, or `SEEDS` seeds, and on NaN.
+    Raises `UserError` on NaN and on sizes that do not rise.
     """
     n, y = np.asarray(sizes, np.float64), np.asarray(values, np.float64)
-    if y.ndim != 2 or y.shape[1] != len(n) or len(n) < SIZES or len(y) < SEEDS:
-        raise UserError(f"values {y.shape} at {len(n)} sizes, allowed: {SEEDS} seeds and {SIZES} sizes, or more")
+    if y.ndim != 2 or y.shape[1] != len(n):
+        raise UserError(f"values {y.shape} at {len(n)} sizes, allowed: (seeds, sizes)")
     if not np.isfinite(y).all() or (np.diff(n) <= 0).any() or n[0] <= 0:
         raise UserError("values must be finite, and sizes above 0 and rising")
+    if len(n) < SIZES or len(y) < SEEDS:
+        raise NotIdentified(f"{len(y)} seeds and {len(n)} sizes, needed: {SEEDS} and {SIZES}")
     scales = np.geomspace(n[0] / 10, n[-1] * 10, SCALES)
     inside = (scales >= n[0] / 2) & (scales <= n[-1] / 2)
     designs = np.stack([np.ones((SCALES, len(n))), -np.exp(-n / scales[:, None])], axis=2)
