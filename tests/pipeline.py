@@ -56,13 +56,18 @@ def stamped_and_clean(checkout, study):
         assert progress not in text
 
 
-def makes_the_same_again(checkout, study, runs):
-    """From an empty cache, in one process of its own (loading the libraries is much of the time): see perturb.py."""
+def makes_the_same_again(checkout, runs):
+    """From an empty cache, in one process of its own (loading the libraries is much of the time): see perturb.py.
+
+    `runs`: how many each study has.
+    """
+    checkout.commit("results/tiny")
     shutil.rmtree(checkout.root / ".cache/runs", ignore_errors=True)
     program = Path(__file__).parent / "perturb.py"
-    output = checkout.ok(sys.executable, str(program), study, "tiny")
-    assert len(cached(checkout)) == runs
-    found = json.loads(output.strip().splitlines()[-1])
-    assert found["changed"] == []
-    assert len(found["effects"]) > 15
-    assert [name for name, effect in found["effects"].items() if effect is None] == []
+    output = checkout.ok(sys.executable, str(program), "tiny", *runs)
+    assert len(cached(checkout)) == sum(runs.values())
+    for study, found in json.loads(output.strip().splitlines()[-1]).items():
+        assert found["changed"] == [], study
+        assert found["redrawn"] == [], study
+        assert len(found["effects"]) > 15
+        assert [name for name, effect in found["effects"].items() if effect is None] == [], study

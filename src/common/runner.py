@@ -1,5 +1,6 @@
 """Execute a study's notebook with papermill and publish what it made, or keep nothing but its traceback."""
 
+import logging
 import os
 import shutil
 import sys
@@ -83,6 +84,7 @@ def execute(study: str, scale: str, notebook: Path, parameters: dict[str, object
     executed, checking = work / "notebook.ipynb", work / "checking.ipynb"
     nbformat.write(with_check(read_notebook(notebook), notebook, scale, study), checking)
     progress = ProgressLine()
+    logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of parameters whose types it can't read
     try:
         papermill.execute_notebook(
             checking,
@@ -92,7 +94,7 @@ def execute(study: str, scale: str, notebook: Path, parameters: dict[str, object
             cwd=str(work),
             progress_bar=False,
             stderr_file=progress,
-            extra_arguments=["--log-level=ERROR"],  # the kernel's own warnings are of no use to a reader
+            extra_arguments=["--log-level=CRITICAL"],  # a reader is told why a cell failed below, in one line
         )
     except PapermillExecutionError as error:
         if check_values.__name__ in error.source and error.ename == "UserError":
