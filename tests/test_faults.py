@@ -68,7 +68,7 @@ study.finish({"mean": runs["square"].mean()})
 
 @pytest.fixture(scope="module")
 def probe(checkout, corpus):
-    shutil.copytree(corpus, checkout.root / "build/corpus")
+    checkout.take(corpus)
     log = checkout.root / "log"
     log.touch()
     (checkout.root / "src/common/probe.py").write_text(RUN)
