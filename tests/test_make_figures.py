@@ -144,7 +144,7 @@ def test_another_scale_stands_beside_and_what_the_cache_lacks_is_done_although_g
     assert content(checkout, "results/tiny", "figures/tiny") == tiny
 
 
-def test_an_empty_cache_and_no_cache_give_the_same_and_every_parameter_reaches_it(checkout):
+def test_runs_done_again_and_rows_of_git_give_the_same_and_every_parameter_reaches_it(checkout):
     makes_the_same_again(checkout, RUNS)
 
 

@@ -37,5 +37,5 @@ def test_every_method_and_rival_of_the_scale_was_examined_on_every_seed_and_doma
     assert {row["base_dtype"] for row in trained} == {"float32"}
 
 
-def test_an_empty_cache_and_no_cache_give_the_same_and_every_parameter_reaches_it(checkout):
+def test_runs_done_again_and_rows_of_git_give_the_same_and_every_parameter_reaches_it(checkout):
     makes_the_same_again(checkout, {STUDY: RUNS})
