@@ -15,7 +15,8 @@ from common.provenance import SOURCE, imports
 FLOORS = (
     {"environment", "errors", "project"},
     {"files", "parameters", "processes", "provenance", "rows", "scales"},
-    {"sources", "notebooks"},
+    {"sources", "signature"},
+    {"notebooks"},
     {"corpus", "knowledge", "tables", "tokenizer", "models", "batches", "documents", "zoo"},
     {"training", "scoring", "judges"},
     {"landscape"},
