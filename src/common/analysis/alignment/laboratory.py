@@ -129,9 +129,7 @@ class Laboratory:
                         )
         return self._runs(name, evaluate_merge, cells, labels, ASKED)
 
-    def losses(
-        self, name: str, arms: Sequence[Knobs], seeds: Sequence[int], prompts: int, split: str
-    ) -> pd.DataFrame:
+    def losses(self, name: str, arms: Sequence[Knobs], seeds: Sequence[int], prompts: int, split: str) -> pd.DataFrame:
         """Fine-tunings on `reviews`, by reward and KL."""
         knobs, sampling = self.reviews, self.reviews["sampling"]
         self._made(f"{name}_sentiment", fit_sentiment, [{}], ["sentiment"], ["movie_reviews"])
