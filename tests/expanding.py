@@ -11,7 +11,7 @@ TOKENS = {"vocab_size": 37, "bos_token_id": 0, "eos_token_id": 0}
 
 
 def llama(*, tied=False, biases=True, dtype=torch.float64, **sizes):
-    shape = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    shape = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
     shape |= {"intermediate_size": 10, "head_dim": 4, "max_position_embeddings": 16}
     config = LlamaConfig(
         **{**shape, **sizes}, **TOKENS, attention_bias=biases, mlp_bias=biases, tie_word_embeddings=tied

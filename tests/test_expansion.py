@@ -37,14 +37,14 @@ MODELS = {
 COPIES = [name for name, how in WIDTHS.items() if how.draw and how.preserves]
 SIZES = {
     "llama": [
-        {"hidden": 24},
-        {"hidden": 20, "ff": 10, "heads": 4},
+        {"hidden": 48},
+        {"hidden": 28, "ff": 10, "heads": 4},
         {"ff": 23},
         {"heads": 8},
         {"heads": 8, "kv_heads": 2},
         {"heads": 12, "kv_heads": 3},
         {"layers": 5},
-        {"hidden": 15, "ff": 17, "heads": 6, "layers": 3},
+        {"hidden": 30, "ff": 17, "heads": 6, "layers": 3},
     ],
     "gpt2": [{"hidden": 24}, {"hidden": 20, "ff": 50}, {"ff": 61}, {"layers": 5}, {"hidden": 36, "layers": 3}],
 }
@@ -78,10 +78,10 @@ def test_the_function_is_preserved_exactly_where_an_expansion_says_so(name, to, 
 def test_in_single_precision_logits_stay_within_a_hundred_thousandth(name):
     model = MODELS[name](dtype=torch.float32)
     for width in (*COPIES, "zero"):
-        grown = expand(model, {"hidden": 24, "layers": 4}, width=width)
+        grown = expand(model, {"hidden": 48, "layers": 4}, width=width)
         assert grown.preserves
         assert grown.model.dtype == torch.float32
-        assert moved(model, grown.model) < 1e-5
+        assert moved(model, grown.model) < 1e-5 * model(input_ids=ids()).logits.std().item()
 
 
 def test_what_preserves_is_known():
@@ -93,19 +93,20 @@ def test_what_preserves_is_known():
     assert expand(gpt2(), {"hidden": 24}).preserves
     assert not expand(gpt2(), {"hidden": 20, "ff": 80}).preserves
     assert expand(gpt2(), {"hidden": 20, "ff": 80}, width="zero").preserves
-    assert expand(llama(), {"hidden": 20, "ff": 10, "heads": 4}).preserves
+    assert expand(llama(), {"hidden": 28, "ff": 10, "heads": 4}).preserves
 
 
 @settings(max_examples=25, deadline=None)
 @given(
-    st.tuples(st.integers(13, 30), st.integers(10, 25), st.integers(1, 4), st.integers(1, 3)),
+    st.tuples(st.integers(1, 4), st.integers(10, 25), st.integers(1, 4), st.integers(1, 3)),
     st.sampled_from(["net2wider", "fpi", "zero"]),
     st.booleans(),
     st.integers(0, 99),
 )
 def test_any_sizes_preserve_a_llama(sizes, width, tied, seed):
-    hidden, ff, groups, each = sizes
-    to = {"hidden": hidden, "ff": ff, "kv_heads": 2 * groups, "heads": 4 * groups * each}
+    more, ff, groups, each = sizes
+    heads = 4 * groups * each
+    to = {"hidden": heads * (24 // heads + more), "ff": ff, "kv_heads": 2 * groups, "heads": heads}
     model = llama(tied=tied)
     with pytest.MonkeyPatch.context() as patch:
         exact_norms(patch)
@@ -120,9 +121,7 @@ def test_gradients_and_so_moments_are_those_of_the_expanded_model(name, width, m
     """The mapped gradient of the old model against the expanded model's own, and its square as a second moment."""
     exact_norms(monkeypatch)
     model = MODELS[name]()
-    to = (
-        {"hidden": 24, "ff": 70, "layers": 2} if "gpt2" in name else {"hidden": 31, "ff": 23, "heads": 8, "kv_heads": 2}
-    )
+    to = {"hidden": 24, "ff": 70} if "gpt2" in name else {"hidden": 40, "ff": 23, "heads": 8}
     grown = expand(model, to, width=width)
     old, new = gradients(model, ids()), gradients(grown.model, ids())
     for power in (1, 2):
@@ -131,11 +130,12 @@ def test_gradients_and_so_moments_are_those_of_the_expanded_model(name, width, m
             torch.testing.assert_close(mapped[key], tensor**power, rtol=1e-9, atol=1e-13, msg=key)
 
 
-def test_gradients_of_shared_keys_are_mapped_where_copies_serve_copies(monkeypatch):
+@pytest.mark.parametrize("to", [{"heads": 8, "kv_heads": 2}, {"heads": 12, "kv_heads": 4}, {"heads": 6, "kv_heads": 3}])
+def test_gradients_of_shared_keys_are_mapped(to, monkeypatch):
     exact_norms(monkeypatch)
     model = llama()
-    for to in ({"heads": 8, "kv_heads": 4}, {"heads": 12, "kv_heads": 2}):
-        grown = expand(model, to, width="fpi")
+    for seed in range(4):
+        grown = expand(model, to, seed=seed)
         mapped, new = grown.plan.moments(gradients(model, ids()), 1), gradients(grown.model, ids())
         for key, tensor in new.items():
             torch.testing.assert_close(mapped[key], tensor, rtol=1e-9, atol=1e-13)
@@ -167,7 +167,7 @@ def twins(growth, tensor, dim):
 @pytest.mark.parametrize(("width", "same"), [("net2wider", True), ("fpi", True), ("copy_noise", False), ("aki", False)])
 def test_copies_without_noise_never_part(width, same):
     """The control: copies get identical gradients, and stay copies however long one trains."""
-    model = expand(llama(), {"ff": 25, "heads": 8, "hidden": 24}, width=width)
+    model = expand(llama(), {"ff": 25, "heads": 8, "hidden": 48}, width=width)
     trained(model.model)
     gate = model.model.model.layers[0].mlp.gate_proj.weight
     query = model.model.model.layers[0].self_attn.q_proj.weight
@@ -181,7 +181,7 @@ def test_copies_without_noise_never_part(width, same):
 @pytest.mark.parametrize("kind", [llama, gpt2])
 def test_training_on_works_after_every_expansion(kind):
     for width, depth in [*product(WIDTHS, ["identity"]), *product(["net2wider"], DEPTHS)]:
-        grown = expand(kind(dtype=torch.float32), {"hidden": 24, "layers": 3}, width=width, depth=depth).model
+        grown = expand(kind(dtype=torch.float32), {"hidden": 48, "layers": 3}, width=width, depth=depth).model
         losses, _ = trained(grown)
         assert losses[-2] < losses[0] - 0.1, (width, depth, losses)
         assert losses[-1] < losses[1] - 0.1
@@ -192,12 +192,12 @@ def test_fresh_units_and_silent_layers_begin_to_count():
     for to, width, name, row in (
         ({"ff": 25}, "zero", "model.layers.0.mlp.down_proj.weight", False),
         ({"heads": 8}, "zero", "model.layers.0.self_attn.o_proj.weight", False),
-        ({"hidden": 30, "ff": 10, "heads": 4}, "zero", "model.layers.0.mlp.down_proj.weight", True),
+        ({"hidden": 36, "ff": 10, "heads": 4}, "zero", "model.layers.0.mlp.down_proj.weight", True),
         ({"layers": 3}, "zero", "model.layers.1.mlp.down_proj.weight", None),
     ):
         model = expand(llama(), to, width=width).model
         weight = model.get_parameter(name)
-        fresh = weight if row is None else weight[12:] if row else weight[:, 10 if "down" in name else 16 :]
+        fresh = weight if row is None else weight[24:] if row else weight[:, 10 if "down" in name else 16 :]
         assert fresh.numel() > 0
         assert (fresh == 0).all()
         trained(model, steps=2)
@@ -208,7 +208,7 @@ def test_the_optimiser_goes_on_with_mapped_moments():
     model = llama()
     optimizer = adamw(model, weight_decay=0.0)
     trained(model, 5, optimizer)
-    grown = expand(model, {"hidden": 24, "layers": 3}, width="fpi")
+    grown = expand(model, {"hidden": 48, "layers": 3}, width="fpi")
     fresh = adamw(grown.model, weight_decay=0.0)
     carry_moments(model, optimizer, grown, fresh)
     old = {name: optimizer.state[parameter] for name, parameter in model.named_parameters()}
@@ -259,8 +259,8 @@ def test_random_layers_go_on_top():
 
 def test_aki_makes_copies_as_the_layer_above_does():
     model = llama()
-    grown = expand(model, {"ff": 15, "hidden": 24, "heads": 8}, width="aki").model
-    plain = expand(model, {"ff": 15, "hidden": 24, "heads": 8}, width="fpi").model
+    grown = expand(model, {"ff": 15, "hidden": 48, "heads": 8}, width="aki").model
+    plain = expand(model, {"ff": 15, "hidden": 48, "heads": 8}, width="fpi").model
     old, new = (dict(m.named_parameters()) for m in (plain, grown))
     for name, first in (("mlp.up_proj.weight", 10), ("mlp.up_proj.bias", 10), ("self_attn.q_proj.weight", 16)):
         below, above = f"model.layers.0.{name}", f"model.layers.1.{name}"
@@ -289,17 +289,19 @@ def test_the_seed_decides_what_is_drawn_and_nothing_else_does():
 @pytest.mark.parametrize(
     ("kind", "to", "more", "said"),
     [
-        (llama, {"hidden": 8}, {}, "hidden is 8, allowed: 12, which the model has, or more"),
+        (llama, {"hidden": 8}, {}, "hidden is 8, allowed: 24, which the model has, or more"),
         (llama, {"width": 24}, {}, "there is no size 'width', allowed: hidden, ff, heads, kv_heads, layers"),
-        (llama, {"hidden": 12}, {}, "nothing grows"),
+        (llama, {"hidden": 24}, {}, "nothing grows"),
         (llama, {}, {}, "nothing grows"),
-        (llama, {"hidden": 13}, {}, "ff would not be whole at hidden=13 of 12: name it too"),
+        (llama, {"hidden": 25}, {}, "ff would not be whole at hidden=25 of 24: name it too"),
+        (llama, {"heads": 10}, {}, "heads is 10, allowed: divisors of hidden, which is 24"),
         (llama, {"heads": 7}, {}, "heads is 7 on kv_heads 2, allowed: a multiple"),
         (llama, {"kv_heads": 4}, {"width": "zero"}, "have no place for all of the old 4 on 2"),
         (llama, {"ff": True}, {}, "ff is True"),
         (llama, {"ff": 20.5}, {}, "ff is 20.5"),
         (gpt2, {"heads": 6}, {}, "hidden=12 needs heads=3, not 6"),
-        (gpt2, {"hidden": 18, "ff": 50, "heads": 4}, {}, "hidden=18 needs heads=4.5, not 4"),
+        (gpt2, {"heads": 5}, {}, "divisors of hidden"),
+        (gpt2, {"hidden": 18, "ff": 50, "heads": 3}, {}, "hidden=18 needs heads=4.5, not 3"),
         (gpt2, {"hidden": 24, "kv_heads": 3}, {}, "kv_heads is 3, allowed in a GPT-2: its heads, which are 6"),
         (gpt2, {"ff": 60}, {"width": "wider"}, "no way to widen called 'wider', allowed: net2wider, copy_noise, fpi"),
         (gpt2, {"ff": 60}, {"depth": "deep"}, "no way to deepen called 'deep', allowed: identity, stack"),
@@ -316,14 +318,14 @@ def test_what_does_not_fit_is_refused_in_a_line(kind, to, more, said):
 
 def test_all_sizes_of_one_parameter_count_are_found():
     config = llama(biases=False).config
-    hidden, layers = [12, 18, 24], [2, 3, 4]
-    target = parameters_at(config, sizes_of(expand(llama(biases=False), {"hidden": 18, "layers": 3}).model.config))
+    hidden, layers = [24, 36, 48], [2, 3, 4]
+    target = parameters_at(config, sizes_of(expand(llama(biases=False), {"hidden": 36, "layers": 3}).model.config))
     found = sizes_with(config, target, hidden=hidden, layers=layers)
-    assert {"hidden": 18, "ff": 15, "heads": 6, "kv_heads": 3, "layers": 3} in found
+    assert {"hidden": 36, "ff": 15, "heads": 6, "kv_heads": 3, "layers": 3} in found
     for to in found:
         assert parameter_count(expand(llama(biases=False), to).model) == target
     with pytest.raises(UserError, match=r"has \d+ parameters; the nearest has \d+"):
-        sizes_with(config, target + 1, hidden=[18], layers=[3])
+        sizes_with(config, target + 1, hidden=[36], layers=[3])
 
 
 @pytest.mark.parametrize(("width", "depth"), list(product(WIDTHS, DEPTHS)))

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from common import cli, zoo
 from common.cli import app
 from common.errors import UserError
-from common.expansion import folders
+from common.expansion import DEPTHS, WIDTHS, folders
 from common.expansion.folders import expand_folder, parse_sizes
 from common.models import parameter_count
 from expanding import gpt2, ids, llama
@@ -55,7 +55,7 @@ def test_every_way_is_offered_by_the_command(base, tmp_path):
     for how in ("copy_noise", "fpi", "aki", "zero", "random"):
         assert "parameters became" in grow(base, tmp_path / how, {"ff": 60, "layers": 4}, width=how, depth="stack")
     shown = CliRunner().invoke(app, ["expand", "--help"])
-    for how in (*folders.WIDTHS, *folders.DEPTHS):
+    for how in (*WIDTHS, *DEPTHS):
         assert how in re.sub(r"\s+", " ", shown.output)
 
 
@@ -72,7 +72,7 @@ def test_a_gpt2_in_half_precision_without_a_tokenizer_stays_one(tmp_path, tied):
 
 def test_a_grouped_and_biased_llama_goes_through_a_folder(tmp_path):
     llama(tied=True, dtype=torch.float32).save_pretrained(tmp_path / "base")
-    grow(tmp_path / "base", tmp_path / "out", {"hidden": 20, "ff": 17, "heads": 8})
+    grow(tmp_path / "base", tmp_path / "out", {"hidden": 40, "ff": 17, "heads": 8})
     assert (logits(tmp_path / "base") - logits(tmp_path / "out")).abs().max() < 1e-5
 
 

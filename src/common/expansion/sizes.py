@@ -14,7 +14,7 @@ NAMES = ("hidden", "ff", "heads", "kv_heads", "layers")
 
 @dataclass(frozen=True)
 class Sizes:
-    """Residual width, units of a feed-forward layer, heads of queries, of keys and values, layers, entries of a head."""
+    """Residual width, feed-forward units a layer, heads of queries and of keys and values, layers, entries a head."""
 
     hidden: int
     ff: int
@@ -54,6 +54,8 @@ def grown_sizes(config: PretrainedConfig, to: Mapping[str, int]) -> Sizes:
         new = replace(new, kv_heads=old.kv_heads if rest else same_share)
     if new.heads % new.kv_heads:
         raise UserError(f"heads is {new.heads} on kv_heads {new.kv_heads}, allowed: a multiple of them")
+    if new.hidden % new.heads:  # transformers opens no other, though nothing in a Llama depends on it
+        raise UserError(f"heads is {new.heads}, allowed: divisors of hidden, which is {new.hidden}")
     if config.model_type == "gpt2":
         if new.kv_heads != new.heads:
             raise UserError(f"kv_heads is {new.kv_heads}, allowed in a GPT-2: its heads, which are {new.heads}")

@@ -64,28 +64,29 @@ def units(old: int, new: int, how: Width, generator: torch.Generator) -> Growth:
 def heads(old: tuple[int, int], new: tuple[int, int], how: Width, generator: torch.Generator) -> tuple[Growth, Growth]:
     """The growths of query heads and of heads of keys and values; `old` and `new` are the numbers of both.
 
-    A copied query head reads a copy of the keys and values that it read before. The gradient of keys and values that
-    several queries share is mapped exactly where a copy serves copies of all of them, and by its mean otherwise.
+    A copied query head reads a copy of the keys and values that it read before, and all copies of these serve the same
+    queries, so that they stay copies. Only where fewer queries are to share keys than before are they dealt out; then
+    the gradients of keys and values are mapped by their mean over the queries.
     Raises `UserError` where the new numbers leave no place for an old head.
     """
     (queries, keys), (new_queries, new_keys) = old, new
     shared, new_shared = queries // keys, new_queries // new_keys
-    # Fewer queries a group than before must be dealt out evenly, or some would be lost.
-    key_source = drawn(
-        keys, new_keys, replace(how, draw=how.draw and "even") if new_shared < shared else how, generator
-    )
+    dealt = new_shared < shared
+    # Drawn at random, some keys might get too few places for their queries.
+    even = replace(how, draw="even") if dealt and how.draw else how
+    key_source = drawn(keys, new_keys, even, generator)
     query_source = torch.full((new_keys, new_shared), FRESH)
     for key in range(keys):
         groups = (key_source == key).nonzero().flatten()
-        places = len(groups) * new_shared
+        places = len(groups) * new_shared if dealt else new_shared
         if places < shared:
             raise UserError(
                 f"{new_queries} heads on {new_keys} of keys and values have no place for all of the old "
                 f"{queries} on {keys}: take more heads, or fewer of keys and values"
             )
-        dealt = drawn(shared, places, how, generator)
-        dealt = torch.where(dealt == FRESH, FRESH, dealt + key * shared)
-        query_source[groups] = dealt.view(-1, new_shared)
+        chosen = drawn(shared, places, even, generator)
+        chosen = torch.where(chosen == FRESH, FRESH, chosen + key * shared)
+        query_source[groups] = chosen.view(-1, new_shared)
     query = split(query_source.flatten(), made=how.made, read=how.read)
     returning = torch.where(query.fresh, 0.0, query.backward).view(new_keys, new_shared).sum(1) / shared
     key = Growth(key_source, torch.ones(new_keys, dtype=torch.float64), returning, made=how.made, read=how.read)
