@@ -133,3 +133,26 @@ def tied(model: PreTrainedModel) -> bool:
 def of(axes: Iterable[Axis | None]) -> set[str]:
     """The groups of a parameter."""
     return {group for axis in axes if axis is not None for group in axis.groups}
+
+
+def interchangeable(model: nn.Module) -> dict[str, tuple[int, int]]:
+    """The groups whose units may be put into any order: how many units there are, and entries of each.
+
+    The units of feed-forward layers and heads; see `common.units` for the names. The residual stream is not among them.
+    """
+    if isinstance(model, nn.Sequential):
+        layers = [model.get_submodule(name) for name in linears(model)[:-1]]
+        return {f"units.{place}": (layer.out_features, 1) for place, layer in enumerate(layers)}
+    config = model.config
+    queries = config.num_attention_heads
+    keys = getattr(config, "num_key_value_heads", queries)
+    each = getattr(config, "head_dim", None) or config.hidden_size // queries
+    parameters = dict(model.named_parameters())
+    found: dict[str, tuple[int, int]] = {}
+    for name, placed in axes(model).items():
+        for dim, axis in enumerate(placed):
+            if axis is not None and axis.role == "in" and axis.groups[0].startswith("ff."):
+                found[axis.groups[0]] = (parameters[name].shape[dim], 1)
+    for layer in range(config.num_hidden_layers):
+        found |= {f"q.{layer}": (queries, each), f"kv.{layer}": (keys, each)}
+    return found
