@@ -18,7 +18,7 @@ FLOORS = (
     {"sources", "notebooks"},
     {"corpus", "knowledge", "tables", "tokenizer", "models", "batches", "documents", "zoo", "units"},
     {"training", "scoring", "judges"},
-    {"landscape", "connectivity"},
+    {"landscape", "connectivity", "digits"},
     {"sweep"},
     {"bases", "expansion", "merging", "preference", "quantization"},
     {"experts", "predictors"},

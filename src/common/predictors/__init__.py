@@ -3,8 +3,8 @@
     measure(model, loss, batches, judged, outputs, Walk())     # M, M_C, M_R and what they come from
     snip(model, loss, batch)                                   # and so on, without training
 
-The sharpness is `common.landscape.sharpness`, the trace of the Hessian `common.connectivity.hessian_trace`, the number of
-parameters `common.models.parameter_count`.
+The sharpness is `common.landscape.sharpness`, the trace of the Hessian `common.connectivity.hessian_trace`, the number
+of parameters `common.models.parameter_count`.
 """
 
 from common.predictors.continuations import Manifold, Walk, continuations, measure

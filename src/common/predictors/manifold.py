@@ -1,9 +1,9 @@
 """The size of the manifold of minima that are reached from a network's weights: three definitions.
 
-arXiv 2405.15895 predicts which expansion will train best from how the size of the manifold of linearly connected minima
-changes with it. Its formula is not known to us: these are our own operationalisations. All take the weights θ (weights,)
-at which a network stands and those θ_k `(continuations, weights)` that short training runs from there end at, the data
-in another order in each; the change is the expanded network's size minus its base's.
+arXiv 2405.15895 predicts which expansion will train best from how the size of the manifold of linearly connected
+minima changes with it. Its formula is not known to us: these are our own operationalisations. All take the weights θ
+`(weights,)` at which a network stands and those θ_k `(continuations, weights)` at which short training runs from there
+end, the data in another order in each; the change is the expanded network's size minus its base's.
 """
 
 import torch

@@ -63,7 +63,7 @@ def synflow(model: nn.Module) -> float:
 
 @torch.no_grad()
 def naswot(model: nn.Module, forward: Callable[[nn.Module], object], *, ridge: float = 1e-3) -> float:
-    """ln det(K / units + ridge · I), K_ij the number of rectified units on which examples i and j agree to be on or off.
+    """ln det(K / units + ridge · I), K_ij the number of rectified units that are on, or off, for both examples i and j.
 
     Mellor et al. 2021, Neural architecture search without training, arXiv 2006.04647, equation 2. Division by the
     number of units and the ridge are ours: without them a network of fewer units than examples has no score at all.
