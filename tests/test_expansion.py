@@ -230,6 +230,18 @@ def test_the_optimiser_goes_on_with_mapped_moments():
         carry_moments(model, optimizer, grown, adamw(llama(), weight_decay=0.0))
 
 
+def test_fresh_units_have_no_past():
+    model = llama()
+    grown = expand(model, {"ff": 25, "hidden": 28, "heads": 4}, width="zero")
+    moments = grown.plan.moments({name: torch.ones_like(p) for name, p in model.named_parameters()}, 2)
+    down = moments["model.layers.0.mlp.down_proj.weight"]
+    assert down.shape == (28, 25)
+    assert (down[:24, :10] > 0).all()
+    assert (down[24:] == 0).all()
+    assert (down[:, 10:] == 0).all()
+    assert (moments["model.layers.0.input_layernorm.weight"][24:] == 0).all()
+
+
 @pytest.mark.parametrize(
     ("how", "order"),
     [("stack", [0, 1, 2, 0, 1, 2, 0]), ("interpolate", [0, 0, 0, 1, 1, 2, 2]), ("identity", [0, 0, 0, 1, 1, 2, 2])],
@@ -268,7 +280,8 @@ def test_aki_makes_copies_as_the_layer_above_does():
         assert torch.equal(new[below][first:], old[above][first:])
         assert not torch.equal(new[below][first:], old[below][first:])
         assert torch.equal(new[above], old[above])  # nothing is above the last layer
-    assert torch.equal(new["model.norm.weight"], old["model.norm.weight"])
+    for name in ("model.norm.weight", "model.layers.0.input_layernorm.weight"):  # the stream has one scale throughout
+        assert torch.equal(new[name], old[name])
 
 
 def test_the_seed_decides_what_is_drawn_and_nothing_else_does():
