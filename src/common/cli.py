@@ -95,6 +95,23 @@ def merge(
     sys.stdout.write(f"{out}: merged\n")
 
 
+@app.command()
+def expand(
+    model: Annotated[Path, typer.Argument(help="A folder with a Llama or GPT-2.")],
+    out: Annotated[Path, typer.Argument(help="The larger model's folder, made anew.")],
+    to: Annotated[str, typer.Option(help="Sizes: any of hidden, ff, heads, kv_heads, layers, as hidden=256,layers=8.")],
+    how: Annotated[str, typer.Option(help="To widen: net2wider, copy_noise, fpi, aki, zero or random.")] = "net2wider",
+    depth: Annotated[str, typer.Option(help="To deepen: identity, stack, interpolate or random.")] = "identity",
+    noise: Annotated[float, typer.Option(help="Of copy_noise, in standard deviations of a tensor.")] = 0.01,
+    seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 0,
+) -> None:
+    """Make a trained language model wider, deeper or both."""
+    from common.expansion.folders import expand_folder, parse_sizes  # with torch, which other commands do without
+
+    done = expand_folder(model, parse_sizes(to), out, width=how, depth=depth, noise=noise, seed=seed)
+    sys.stdout.write(f"{out}: {done}\n")
+
+
 def _dvc(*arguments: str) -> None:
     environment = os.environ | {STARTER: str(os.getpid()), FRESH: "1"}
     ended = subprocess.run(["dvc", *arguments], cwd=ROOT, env=environment, check=False)

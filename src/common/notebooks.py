@@ -3,16 +3,15 @@
 import ast
 import hashlib
 import json
-import typing
-from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
-import pydantic
 from nbformat import NotebookNode
 
 from common.errors import UserError
+from common.signature import parameter_names, parameters_cell
 
+CHECK = "check"  # tag of the cell that checks parameters
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
@@ -38,12 +37,13 @@ def canonical(notebook: NotebookNode) -> str:
 
 
 def scrubbed(notebook: NotebookNode, stamp: dict[str, object]) -> str:
-    """An executed notebook without times, ids and progress, with `stamp` as its first cell and in its metadata.
+    """An executed notebook without times, ids, progress and check, with `stamp` as first cell and in its metadata.
 
     What was printed to standard error goes to the terminal alone: progress, estimates and warnings differ by run.
     """
     cells = []
-    for number, cell in enumerate(notebook.cells):
+    kept = [cell for cell in notebook.cells if CHECK not in cell.metadata.get("tags", [])]
+    for number, cell in enumerate(kept):
         cell = NotebookNode(cell, id=f"cell-{number}", metadata={"tags": cell.metadata.get("tags", [])})
         if cell.cell_type == "code":
             cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
@@ -88,60 +88,17 @@ def _dump(notebook: dict) -> str:
     return json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def parameters_cell(notebook: NotebookNode, name: str) -> str:
-    """Source of the one cell tagged `parameters`."""
-    tagged = [cell.source for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-    if len(tagged) != 1:
-        raise UserError(f"{name}: {len(tagged)} cells are tagged `parameters`, allowed: one")
-    return tagged[0]
-
-
-def parameter_types(notebook: NotebookNode, name: str) -> dict[str, object]:
-    """Parameters of a notebook and their types, from the annotations of its `parameters` cell.
-
-    The cell holds imports and lines `name: type = value` and nothing else, so reading it runs no work.
-    """
-    tree = ast.parse(parameters_cell(notebook, name))
-    namespace: dict[str, object] = {}
-    types: dict[str, object] = {}
-    for node in tree.body:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            _say_where(name, lambda node=node: exec(compile(ast.Module([node], []), name, "exec"), namespace))
-        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            annotation = compile(ast.Expression(node.annotation), name, "eval")
-            types[node.target.id] = _say_where(name, lambda annotation=annotation: eval(annotation, namespace))
-        else:
-            raise UserError(f"{name}: the parameters cell holds `{ast.unparse(node)}`, allowed: name: type = value")
-    return types
-
-
-def _say_where(name: str, run: Callable[[], object]) -> object:
-    try:
-        return run()
-    except (ImportError, NameError, TypeError) as error:
-        raise UserError(f"{name}: the parameters cell: {type(error).__name__}: {error}") from error
-
-
-def default_parameters(notebook: NotebookNode, name: str) -> dict[str, object]:
-    """Values that the `parameters` cell itself gives, as they stand there."""
-    tree = ast.parse(parameters_cell(notebook, name))
-    return {
-        node.target.id: ast.literal_eval(node.value)
-        for node in tree.body
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None
-    }
-
-
 def check_parameters(notebook: NotebookNode, section: object, where: str, name: str) -> None:
-    """Raise `UserError` where a scale's section and a notebook don't fit each other.
+    """Raise `UserError` where the names in a scale's section and in a notebook don't fit each other.
 
-    Unknown, missing and unused parameters, wrong types and impossible values: each is named with what is allowed.
+    Unknown, missing and unused parameters are named with what is allowed. Nothing is imported; of types and values
+    `with_check` sees to it that they are checked where they are used.
     """
     if not isinstance(section, dict):
         raise UserError(f"{where}: there is no section for {name}")
-    types = parameter_types(notebook, name)
-    problems = [f"{key} is no parameter of {name}; allowed: {', '.join(types)}" for key in section if key not in types]
-    problems += [f"{key} is missing; {name} needs it" for key in types if key not in section]
+    names = parameter_names(parameters_cell(notebook, name), name)
+    problems = [f"{key} is no parameter of {name}; allowed: {', '.join(names)}" for key in section if key not in names]
+    problems += [f"{key} is missing; {name} needs it" for key in names if key not in section]
     used = {
         node.id
         for cell in notebook.cells
@@ -150,31 +107,18 @@ def check_parameters(notebook: NotebookNode, section: object, where: str, name: 
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
     }
-    problems += [f"{key} is a parameter that {name} never uses" for key in types if key not in used]
-    for key, kind in types.items():
-        if key in section:
-            problems += _mistakes(key, kind, section[key])
+    problems += [f"{key} is a parameter that {name} never uses" for key in names if key not in used]
     if problems:
         raise UserError(f"{where}: {'; '.join(problems)}")
 
 
-def _mistakes(key: str, kind: object, value: object) -> list[str]:
-    try:
-        # Strict, but in JSON's sense: a list stands for a tuple, a whole number for a float.
-        pydantic.TypeAdapter(kind).validate_json(json.dumps(value, default=str), strict=True)
-    except pydantic.ValidationError as error:
-        found = []
-        for mistake in error.errors():
-            place = ".".join([key, *(str(part) for part in mistake["loc"])])
-            found.append(f"{place} is {mistake['input']!r}: {mistake['msg']} (allowed: {_allowed(kind)})")
-        return found
-    except UserError as error:
-        return [f"{key}: {error}"]
-    return []
+def with_check(notebook: NotebookNode, path: Path, scale: str, name: str) -> NotebookNode:
+    """A notebook that checks types and values of its parameters once they are set, and before all else.
 
-
-def _allowed(kind: object) -> str:
-    if typing.get_origin(kind) is typing.Annotated:
-        base, *limits = typing.get_args(kind)
-        return f"{_allowed(base)} with {', '.join(str(limit) for limit in limits)}"
-    return kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind).replace("typing.", "")
+    Types come from libraries that take seconds to load: they are loaded where the notebook needs them anyway. `path` is
+    where the notebook lies. Executed copies lose the cell again (see `scrubbed`).
+    """
+    call = f"from common.signature import check_values\n\ncheck_values({str(path)!r}, {scale!r}, {name!r})"
+    cell = nbformat.v4.new_code_cell(call, metadata={"tags": [CHECK]}, id=CHECK)
+    at = next(n for n, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", []))
+    return NotebookNode(notebook, cells=[*notebook.cells[: at + 1], cell, *notebook.cells[at + 1 :]])

@@ -1,5 +1,6 @@
 """Execute a study's notebook with papermill and publish what it made, or keep nothing but its traceback."""
 
+import logging
 import os
 import shutil
 import sys
@@ -7,6 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import nbformat
 import papermill
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
@@ -14,9 +16,10 @@ from papermill.exceptions import PapermillExecutionError
 from common.environment import DECLARED, SCALE, WORK
 from common.errors import UserError
 from common.files import write_atomic
-from common.notebooks import read_notebook, scrubbed
+from common.notebooks import read_notebook, scrubbed, with_check
 from common.project import ROOT
 from common.provenance import versions
+from common.signature import check_values
 from common.sweep.records import from_csv
 
 CONTRACT = ("runs.csv", "tables", "timing.csv", "claims.json", "metrics.json")
@@ -78,20 +81,24 @@ def execute(study: str, scale: str, notebook: Path, parameters: dict[str, object
     # Our progress is plain text, and nobody else's.
     os.environ |= {"PYTHONWARNINGS": "ignore:IProgress not found", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     os.environ |= {WORK: str(work), SCALE: scale, DECLARED: ",".join(parameters.get("tables", []))}
-    executed = work / "notebook.ipynb"
+    executed, checking = work / "notebook.ipynb", work / "checking.ipynb"
+    nbformat.write(with_check(read_notebook(notebook), notebook, scale, study), checking)
     progress = ProgressLine()
+    logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of parameters whose types it can't read
     try:
         papermill.execute_notebook(
-            notebook,
+            checking,
             executed,
             parameters=parameters,
             kernel_name="python3",
             cwd=str(work),
             progress_bar=False,
             stderr_file=progress,
-            extra_arguments=["--log-level=ERROR"],  # the kernel's own warnings are of no use to a reader
+            extra_arguments=["--log-level=CRITICAL"],  # a reader is told why a cell failed below, in one line
         )
     except PapermillExecutionError as error:
+        if check_values.__name__ in error.source and error.ename == "UserError":
+            raise UserError(error.evalue) from error
         reason = " ".join(f"{error.ename}: {error.evalue}".split())
         kept = executed.relative_to(ROOT)
         raise UserError(f"{study}: cell {error.cell_index + 1}: {reason} (executed notebook: {kept})") from error

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from common.corpus.facts import facts
+from common.corpus.mnist import mnist
 from common.corpus.own import benign_prompts, replies
 from common.corpus.prose import movie_reviews, sotu
 from common.corpus.safety import judged_responses, unsafe_prompts
@@ -22,6 +23,7 @@ TABLES: dict[str, Callable[[Reader], list[dict[str, Any]]]] = {
     "benign_prompts": benign_prompts,
     "facts": facts,
     "judged_responses": judged_responses,
+    "mnist": mnist,
     "movie_reviews": movie_reviews,
     "replies": replies,
     "sotu": sotu,

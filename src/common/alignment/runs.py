@@ -1,0 +1,125 @@
+"""Evaluate tuned models and merges of them: the functions that sweeps call.
+
+`start`, `reference` and adapters name folders among `models`. Evaluated are the models of `seed`'s own start.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from common import zoo
+from common.alignment.evaluation import decodings, evaluate, likeliest_replies
+from common.alignment.questions import Questions, questions
+from common.errors import UserError
+from common.experts.runs import merged_state
+from common.preference.adapters import load_adapter, merge, to_nf4
+
+
+class Attack(BaseModel):
+    """A setting of decoding, as `common.scoring.generation.Decoding` has it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    temperature: PositiveFloat
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
+class Asking(BaseModel):
+    """How much is asked of a model, and by which decodings it is attacked; see `questions` and `decodings`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    split: Literal["validation", "test"]
+    facts_per_relation: PositiveInt  # that bases read
+    items: PositiveInt
+    written: PositiveInt
+    unsafe: PositiveInt
+    facts_asked: PositiveInt
+    instructions: PositiveInt
+    attacks: tuple[Attack, ...]
+
+    def questions(self, **files: Path) -> Questions:
+        return questions(**self.model_dump(exclude={"attacks"}), **files)
+
+
+def evaluate_tuned(
+    start: str, adapter: str | None, base_dtype: Literal["float32", "nf4"], reference: str, asking: dict, seed: int, *,
+    facts: Path, unsafe_prompts: Path, benign_prompts: Path, replies: Path, judged_responses: Path, **models: Path,
+) -> dict[str, float]:  # fmt: skip
+    """The measures of `start` with an adapter on it, or of `start` alone: see `common.alignment.evaluation.MEASURES`.
+
+    With `base_dtype` nf4 the adapter's base is packed as it was in training, and so is the reference of KL and ranks.
+    """
+    setting = Asking.model_validate(asking)
+    files = {
+        "facts": facts, "unsafe_prompts": unsafe_prompts, "benign_prompts": benign_prompts, "replies": replies,
+        "judged_responses": judged_responses,
+    }  # fmt: skip
+    asked = setting.questions(**files)
+    own, tokenizer = _start(models[start], base_dtype)
+    tuned = own
+    if adapter is not None:
+        tuned = load_adapter(_start(models[start], base_dtype)[0], models[adapter])
+        tuned = tuned if base_dtype == "nf4" else merge(tuned)
+    rival = _rival(models[reference], setting, tuple(files.items()))
+    return evaluate(
+        tuned,
+        tokenizer,
+        asked,
+        start=own,
+        rival=rival,
+        attacks=decodings([attack.model_dump() for attack in setting.attacks]),
+    )
+
+
+def evaluate_merge(
+    start: str, first: str, second: str, method: str, settings: dict[str, Any], reference: str, asking: dict, seed: int,
+    *, facts: Path, unsafe_prompts: Path, benign_prompts: Path, replies: Path, judged_responses: Path, **models: Path,
+) -> dict[str, float]:  # fmt: skip
+    """The measures of a merge of two models, each `start` with its adapter added to the weights.
+
+    `method` and `settings` are those of `common.merging`; SLERP goes from the first to the second. `seed` is that of
+    what a method draws at random. Raises `RuntimeError` where the merge is one of the models that it is made of.
+    """
+    setting = Asking.model_validate(asking)
+    files = {
+        "facts": facts, "unsafe_prompts": unsafe_prompts, "benign_prompts": benign_prompts, "replies": replies,
+        "judged_responses": judged_responses,
+    }  # fmt: skip
+    asked = setting.questions(**files)
+    own, tokenizer = _start(models[start], "float32")
+    states = [
+        merge(load_adapter(_start(models[start], "float32")[0], models[name])).state_dict() for name in (first, second)
+    ]
+    merged = merged_state(method, own.state_dict(), *states, settings, seed)
+    for name, state in zip((start, first, second), (own.state_dict(), *states), strict=True):
+        if all(torch.equal(merged[key], state[key]) for key in merged):
+            raise RuntimeError(f"{method} {settings} gives {name} itself: it merged nothing")
+    model, _ = _start(models[start], "float32")
+    model.load_state_dict(merged)
+    rival = _rival(models[reference], setting, tuple(files.items()))
+    return evaluate(
+        model,
+        tokenizer,
+        asked,
+        start=own,
+        rival=rival,
+        attacks=decodings([attack.model_dump() for attack in setting.attacks]),
+    )
+
+
+def _start(folder: Path, base_dtype: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    model, tokenizer = zoo.load(str(folder))
+    if base_dtype not in ("float32", "nf4"):
+        raise UserError(f"base_dtype is {base_dtype!r}, allowed: float32, nf4")
+    return (to_nf4(model) if base_dtype == "nf4" else model), tokenizer
+
+
+@cache
+def _rival(folder: Path, setting: Asking, files: tuple[tuple[str, Path], ...]) -> tuple[str, ...]:
+    """What the reference wrote, once for all models that a process evaluates."""
+    return likeliest_replies(*zoo.load(str(folder)), setting.questions(**dict(files)))

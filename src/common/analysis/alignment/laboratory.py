@@ -1,0 +1,254 @@
+"""The study's sweeps, one after another: who is made, of whom, trained on what, and asked what."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+
+from common.alignment import design
+from common.alignment.design import Arm
+from common.alignment.reviews import evaluate_reviews
+from common.alignment.runs import evaluate_merge, evaluate_tuned
+from common.alignment.starting import instruct, read_reviews
+from common.alignment.training import refer, tune
+from common.analysis.alignment.claims import CELL, MERGED
+from common.analysis.alignment.runs import scored
+from common.bases.pretraining import fit_tokenizer, pretrain_base
+from common.errors import UserError
+from common.pairs.making import make_pairs
+from common.pairs.reviews import sample_pairs
+from common.pairs.sentiment import fit_sentiment
+from common.preference.tuning import Tuning
+
+READ = ("facts", "sotu", "unsafe_prompts", "benign_prompts", "replies")  # tables that bases read
+TRAINED_ON = ("facts", "unsafe_prompts", "benign_prompts", "replies")
+ASKED = (*TRAINED_ON, "judged_responses")
+TABLES = (*READ, "judged_responses", "movie_reviews")
+Knobs = Mapping[str, Any]
+
+
+class Sweeper(Protocol):
+    """What the laboratory needs of a study."""
+
+    def sweep(self, name: str, run: Callable[..., dict], cells: list[dict], inputs: dict) -> pd.DataFrame: ...
+
+    def tables(self, names: list[str]) -> dict[str, Path]: ...
+
+
+class Laboratory:
+    """Makes starts, data, fine-tunings and merges and evaluates them, and knows where each is by its name.
+
+    `reading`, `base`, …: the study's parameters of these names. Each method that evaluates gives a table of runs as
+    `common.analysis.alignment.runs` has it. Raises `UserError` where `tables` are not `TABLES`.
+    """
+
+    def __init__(
+        self, study: Sweeper, tables: Sequence[str], vocab_size: int, reading: Knobs, base: Knobs, unseen_shares: Knobs,
+        instruction: Knobs, making: Knobs, reviews: Knobs, recipes: Mapping[str, Knobs], asking: Knobs,
+    ):  # fmt: skip
+        if set(tables) != set(TABLES):
+            raise UserError(f"tables are {', '.join(tables)}; the study needs {', '.join(TABLES)}")
+        self.study, self.reading, self.instruction, self.reviews = study, reading, instruction, reviews
+        self.recipes = {name: Tuning.model_validate(recipe) for name, recipe in recipes.items()}
+        self.facts = {"facts_per_relation": reading["facts_per_relation"]}
+        self.asking = {**asking, **self.facts}
+        self.kinds = {"base": base, "unseen": {**base, "shares": {**base["shares"], **unseen_shares}}}
+        self.files = study.tables(list(TABLES))
+        self.kept: dict[str, Any] = {}
+        cell = {"vocab_size": vocab_size, "reading": reading}
+        self.kept["tokenizer"] = study.sweep("tokenizer", fit_tokenizer, [cell], self._files(READ))["kept"].iloc[0]
+        cells = [{"data": data, "making": making} for data in ("hh-like", MERGED)]
+        self._made("data", make_pairs, cells, [cell["data"] for cell in cells], TRAINED_ON)
+
+    def starts(self, name: str, seeds: Sequence[int], kinds: Sequence[str], split: str) -> pd.DataFrame:
+        """Models to start from (base, instruct, unseen), evaluated untuned. Every base has its instruct model."""
+        for kind in self.kinds:
+            if kind == "base" or kind in kinds:
+                cells = [{"base": self.kinds[kind], "reading": self.reading, "seed": seed} for seed in seeds]
+                names = [f"{kind}_{seed}" for seed in seeds]
+                self._made(f"{name}_{kind}", pretrain_base, cells, names, READ, tokenizer=self.kept["tokenizer"])
+        cells = [
+            {"start": f"base_{seed}", "instruction": self.instruction, "seed": seed, **self.facts} for seed in seeds
+        ]
+        self._made(f"{name}_instruct", instruct, cells, [f"instruct_{seed}" for seed in seeds], TRAINED_ON)
+        cells = [self._asked(f"{kind}_{seed}", None, "float32", seed, split) for kind in kinds for seed in seeds]
+        labels = [_labels("starts", start=kind) for kind in kinds for _ in seeds]
+        return self._runs(f"{name}_starts", evaluate_tuned, cells, labels, ASKED)
+
+    def rated(
+        self, name: str, rates: Mapping[str, Sequence[float]], arms: Sequence[Knobs], seed: int, split: str
+    ) -> pd.DataFrame:
+        """Fine-tunings of arms at each learning rate of their method, evaluated; from then on recipes have the best.
+
+        By the mean score over a method's arms. A row a method and rate: `method`, `learning_rate`, `score`, `chosen`.
+        """
+        rows = []
+        for method, several in rates.items():
+            own = [arm for arm in arms if arm["method"] == method]
+            for rate in several:
+                recipe = {method: self.recipes[method].model_copy(update={"learning_rate": rate})}
+                runs = self.tuned(f"{name} {method} {rate}", name, own, [seed], split, recipe)
+                rows.append({"method": method, "learning_rate": rate, "score": float(scored(runs)["score"].mean())})
+        table = pd.DataFrame(rows)
+        best = table.loc[table.groupby("method")["score"].idxmax()].set_index("method")["learning_rate"]
+        for method, rate in best.items():
+            self.recipes[method] = self.recipes[method].model_copy(update={"learning_rate": float(rate)})
+        return table.assign(chosen=table["learning_rate"] == table["method"].map(best))
+
+    def tuned(
+        self, name: str, part: str, arms: Sequence[Knobs], seeds: Sequence[int], split: str,
+        recipes: Mapping[str, Tuning] | None = None,
+    ) -> pd.DataFrame:  # fmt: skip
+        """Fine-tunings of a part, evaluated; `recipes` in place of the laboratory's."""
+        made, labels = self._trained(name, part, [Arm.model_validate(arm) for arm in arms], seeds, recipes)
+        cells = [
+            self._asked(run["start"], run["name"], run["base_dtype"], run["seed"], split)
+            for run in made.to_dict("records")
+        ]
+        return self._runs(f"{name}_asked", evaluate_tuned, cells, labels, ASKED)
+
+    def merged(
+        self, name: str, ways: Mapping[str, Knobs], starts: Sequence[str], seeds: Sequence[int], split: str
+    ) -> pd.DataFrame:
+        """Merges of the harmless and the helpful model of each start and method; call it after the crossing's `tuned`.
+
+        `ways`: method and settings of `common.merging`, by the merge's name.
+        """
+        cells, labels = [], []
+        for start in starts:
+            for method in ("sft", "dpo"):
+                for merge, way in ways.items():
+                    for seed in seeds:
+                        parents = [_adapter("crossing", start, MERGED, aim, method, seed) for aim in AIMS]
+                        cell = {"start": f"{start}_{seed}", "first": parents[0], "second": parents[1], **way}
+                        cells.append(cell | self._exam(seed, split))
+                        labels.append(
+                            _labels("merges", start=start, method=method, merge=merge, dataset=MERGED, aim="mix")
+                        )
+        return self._runs(name, evaluate_merge, cells, labels, ASKED)
+
+    def losses(self, name: str, arms: Sequence[Knobs], seeds: Sequence[int], prompts: int, split: str) -> pd.DataFrame:
+        """Fine-tunings on `reviews`, by reward and KL."""
+        knobs, sampling = self.reviews, self.reviews["sampling"]
+        self._made(f"{name}_sentiment", fit_sentiment, [{}], ["sentiment"], ["movie_reviews"])
+        cells = [
+            {"start": f"base_{seed}", "count": knobs["passages"], "tuning": knobs["tuning"], "seed": seed}
+            for seed in seeds
+        ]
+        self._made(f"{name}_readers", read_reviews, cells, [f"reader_{seed}" for seed in seeds], ["movie_reviews"])
+        cells = [{"start": f"reader_{seed}", "sampling": sampling, "seed": seed} for seed in seeds]
+        names, sentiment = [f"reviews_{seed}" for seed in seeds], {"sentiment": self.kept["sentiment"]}
+        self._made(f"{name}_pairs", sample_pairs, cells, names, ["movie_reviews"], **sentiment)
+        recipe = {"dpo": Tuning.model_validate(knobs["recipe"])}
+        made, labels = self._trained(name, "losses", [Arm.model_validate(arm) for arm in arms], seeds, recipe)
+        cells = [
+            {"start": run["start"], "adapter": run["name"], "split": split, "prompts": prompts,
+             "wanted": sampling["wanted"], "max_new_tokens": sampling["max_new_tokens"], "seed": run["seed"]}
+            for run in made.to_dict("records")
+        ]  # fmt: skip
+        return self._runs(f"{name}_asked", evaluate_reviews, cells, labels, ["movie_reviews"], **sentiment)
+
+    def _trained(
+        self, name: str, part: str, arms: Sequence[Arm], seeds: Sequence[int], recipes: Mapping | None = None
+    ) -> tuple[pd.DataFrame, list[dict[str, object]]]:
+        recipes = recipes or self.recipes
+        references = design.reference_cells(arms, seeds)
+        references = {key: cell for key, cell in references.items() if key not in self.kept}
+        if references:
+            self._made(f"{name}_references", refer, list(references.values()), list(references), [])
+        each = [(arm, seed) for arm in arms for seed in seeds]
+        names = [
+            _adapter(part, arm.start, arm.data, arm.aim, arm.method, seed)
+            if part == "crossing"
+            else f"{name} {arms.index(arm)} {seed}"
+            for arm, seed in each
+        ]
+        made = self._made(name, tune, design.tuning_cells(arms, recipes, seeds), names, [])
+        labels = [
+            _labels(
+                part, dataset=arm.data, aim=arm.aim, method=arm.method, start=arm.start, selection=arm.selection,
+                adapter="qlora" if arm.quantized else "lora", rank=cell["tuning"]["lora"]["r"],
+                pairs=run["distinct_pairs"],
+                loss_type=arm.loss_type or "none", beta=cell["tuning"].get("beta", 0.0),
+                base_dtype=run["base_dtype"], base_bytes=run["base_bytes"],
+            )
+            for (arm, _), cell, run in zip(
+                each, design.tuning_cells(arms, recipes, seeds), made.to_dict("records"), strict=True
+            )
+        ]  # fmt: skip
+        return made, labels
+
+    def _asked(self, start: str, adapter: str | None, base_dtype: str, seed: int, split: str) -> dict[str, object]:
+        return {"start": start, "adapter": adapter, "base_dtype": base_dtype, **self._exam(seed, split)}
+
+    def _exam(self, seed: int, split: str) -> dict[str, object]:
+        return {"reference": f"instruct_{seed}", "asking": self.asking | {"split": split}, "seed": seed}
+
+    def _files(self, names: Iterable[str]) -> dict[str, Path]:
+        return {name: self.files[name] for name in names}
+
+    def _made(
+        self, name: str, run: Callable, cells: list[dict], names: list[str], tables: Iterable[str], **more: object
+    ) -> pd.DataFrame:
+        made = self._swept(name, run, cells, tables, **more).assign(name=names)
+        self.kept |= dict(zip(names, made["kept"], strict=True))
+        return made
+
+    def _runs(
+        self, name: str, run: Callable, cells: list[dict], labels: list[dict], tables: Iterable[str], **more: object
+    ) -> pd.DataFrame:
+        found, told = self._swept(name, run, cells, tables, **more), pd.DataFrame(labels)
+        return pd.concat([told, found.drop(columns=told.columns, errors="ignore")], axis=1)
+
+    def _swept(
+        self, name: str, run: Callable, cells: list[dict], tables: Iterable[str], **more: object
+    ) -> pd.DataFrame:
+        named = {value for cell in cells for value in cell.values() if isinstance(value, str)}
+        own = {key: kept for key, kept in self.kept.items() if key in named}
+        return self.study.sweep(name, run, cells, self._files(tables) | own | more)
+
+
+AIMS = ("harmless", "helpful")
+
+
+def _adapter(part: str, start: str, data: str, aim: str, method: str, seed: int) -> str:
+    return f"{part} {start} {data} {aim} {method} {seed}"
+
+
+def _labels(part: str, **levels: object) -> dict[str, object]:
+    """What a run is; see `common.analysis.alignment.runs`."""
+    plain = {
+        "dataset": "none", "aim": "none", "method": "none", "start": "base", "adapter": "none", "pairs": 0, "rank": 0,
+        "loss_type": "none", "beta": 0.0, "selection": "random", "merge": "none", "base_dtype": "float32",
+        "base_bytes": 0,
+    }  # fmt: skip
+    return {"part": part} | plain | levels
+
+
+def arms(listed: Iterable[str]) -> list[dict[str, object]]:
+    """Arms of `common.alignment.design` from lines such as `base hh-like harmless,mix dpo quantized=true n=50,100`.
+
+    Start, data, aim and method, then what is otherwise than in the recipe; of each word every alternative meets every
+    other's, the last running fastest. Raises `UserError` where one is no arm.
+    """
+    found = []
+    for line in listed:
+        words = [word.split("=", 1) for word in line.split()]
+        named = [(name, *rest) for name, rest in zip(("start", "data", "aim", "method"), words[:4], strict=False)]
+        named += words[4:]
+        if len(words) < 4 or any(len(word) != 2 for word in named):
+            raise UserError(f"arm {line!r}, allowed: start, data, aim and method, then name=value")
+        for values in product(*(values.split(",") for _, values in named)):
+            try:
+                arm = Arm.model_validate(dict(zip((name for name, _ in named), values, strict=True)))
+            except ValueError as error:
+                raise UserError(f"arm {line!r}: {' '.join(str(error).split()[5:20])}") from error
+            found.append(arm.model_dump(exclude_defaults=True))
+    return found
+
+
+def places(listed: Iterable[str]) -> list[dict[str, object]]:
+    """Where in the crossing arms stand, by the names of `common.analysis.alignment.claims.CELL`."""
+    return [{"dataset": arm["data"], **{name: arm[name] for name in CELL if name != "dataset"}} for arm in arms(listed)]

@@ -1,0 +1,92 @@
+"""Short training runs from one point, and what they tell of the minima around it."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from common.connectivity import barrier_matrix, canonical, connected, flatten, losses_of
+from common.predictors.manifold import reach, reach_size, simplex_size, volume_per_function
+from common.training import Batch, Plan, train
+
+Loss = Callable[[nn.Module, Batch], Tensor]
+
+
+@dataclass(frozen=True)
+class Walk:
+    """How minima are looked for: `count` continuations of `steps` Adam steps, the learning rate going down as a cosine.
+
+    A rate well above the one for training on makes the continuations part within few steps.
+    """
+
+    count: int = 4
+    steps: int = 60
+    learning_rate: float = 3e-2
+    tolerance: float = 0.02  # of a barrier, in the unit of the loss
+
+
+@dataclass(frozen=True)
+class Manifold:
+    """The minima around a network: our three sizes of their manifold, and what they come from.
+
+    `m`, `m_c` and `m_r` as in `common.predictors.manifold`, of all continuations; `loss`, their mean training loss, and
+    `level`, its part −ln L̄ of M; `barrier`, the largest between two of them; `connected`, the share of them that lies
+    within the tolerance of each other.
+    """
+
+    m: float
+    m_c: float
+    m_r: float
+    loss: float
+    level: float
+    barrier: float
+    connected: float
+
+
+def continuations(
+    model: nn.Module, loss: Loss, batches: Callable[[int], Callable[[int], Batch]], walk: Walk
+) -> list[nn.Module]:
+    """`walk.count` copies of the model, trained on from it; `batches(k)` gives the k-th one's batch of each step."""
+    ends = []
+    for number in range(walk.count):
+        end = copy.deepcopy(model)
+        plan = Plan(walk.steps, walk.learning_rate, warmup=0, clip=float("inf"), final_share=0.0, log_every=walk.steps)
+        optimizer = torch.optim.Adam(end.parameters(), lr=walk.learning_rate, fused=True)
+        train(end, loss, batches(number), plan, optimizer=optimizer, setting=f"continuation {number}")
+        ends.append(end.eval())
+    return ends
+
+
+def measure(
+    model: nn.Module,
+    loss: Loss,
+    batches: Callable[[int], Callable[[int], Batch]],
+    judged: Batch,
+    outputs: Callable[[nn.Module], Tensor],
+    walk: Walk,
+) -> Manifold:
+    """The manifold of minima around `model`.
+
+    The continuations start from the model's canonical form (`common.connectivity.canonical`), so that rescalings which
+    leave its function as it is do not change the result. `judged` is a batch of training data on which losses and
+    barriers are taken; `outputs(model)` gives logits `(probes, classes)` on probes of the training data.
+    """
+    start = canonical(model)
+    ends = continuations(start, loss, batches, walk)
+    here, minima = flatten(start), torch.stack([flatten(end) for end in ends])
+    losses = losses_of(start, loss, judged)
+    reached = losses(minima)
+    with torch.no_grad():
+        functions = torch.stack([outputs(end) for end in ends])
+    matrix = barrier_matrix(losses, minima)
+    return Manifold(
+        m=volume_per_function(here, minima, functions, reached),
+        m_c=simplex_size(here, minima),
+        m_r=reach_size(here, minima, reach(losses, here, minima, walk.tolerance)),
+        loss=reached.mean().item(),
+        level=-reached.double().mean().log().item(),
+        barrier=matrix.max().item(),
+        connected=len(connected(matrix, walk.tolerance)) / walk.count,
+    )

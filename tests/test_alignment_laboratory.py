@@ -1,0 +1,145 @@
+"""The study's sweeps: each run gets what it takes, models that were made under the names that cells have."""
+
+import inspect
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from common.alignment.evaluation import MEASURES
+from common.errors import UserError
+
+laboratory = pytest.importorskip("common.analysis.alignment.laboratory", exc_type=ImportError)
+
+SEEDS = [10, 11]
+LORA = {"r": 8, "lora_alpha": 16}
+TUNING = {"steps": 4, "batch_size": 4, "learning_rate": 0.01, "lora": LORA}
+RECIPES = {"sft": TUNING | {"method": "sft"}, "dpo": TUNING | {"method": "dpo", "beta": 0.1}}
+CROSSING = [
+    {"start": start, "data": data, "aim": aim, "method": method}
+    for start, data, aim, method in product(
+        ("base", "instruct"), ("hh-like", "beavertails-like"), ("harmless", "helpful", "mix"), ("sft", "dpo")
+    )
+]
+ASKING = {"split": "test", "items": 4, "written": 2, "unsafe": 5, "facts_asked": 3, "instructions": 6, "attacks": []}
+
+
+class Books:
+    """Does no run, but checks that each could be called, and gives numbers by chance."""
+
+    def __init__(self):
+        self.swept = {}
+
+    def tables(self, names):
+        return {name: Path(f"{name}.jsonl") for name in names}
+
+    def sweep(self, name, run, cells, inputs):
+        assert name not in self.swept, f"{name} is swept twice"
+        signature, rng = inspect.signature(run), np.random.default_rng(0)
+        rows = []
+        for number, cell in enumerate(cells):
+            named = {value for value in cell.values() if isinstance(value, str)}
+            own = {k: v for k, v in inputs.items() if k in signature.parameters or k in named}
+            places = {name: Path("there") for name in ("keep", "scratch") if name in signature.parameters}
+            signature.bind(**cell, **own, **places)
+            for key in ("start", "adapter", "reference", "first", "second"):
+                assert cell.get(key) is None or cell[key] in own, f"{name}: {key} {cell.get(key)} was not made"
+            quantized = cell.get("tuning", {}).get("lora", {}).get("quantized", False)
+            rows.append(
+                cell | dict.fromkeys(MEASURES, rng.random()) | {
+                    "key": f"{name}{number}", "kept": f"{name}{number}", "reward": rng.random(), "distinct_pairs": 50,
+                    "base_dtype": "nf4" if quantized else cell.get("base_dtype", "float32"), "base_bytes": 100,
+                }
+            )  # fmt: skip
+        self.swept[name] = pd.DataFrame(rows)
+        return self.swept[name]
+
+
+@pytest.fixture
+def made():
+    books = Books()
+    reviews = {
+        "passages": 5, "tuning": TUNING | {"method": "sft"}, "recipe": RECIPES["dpo"],
+        "sampling": {"wanted": "good", "pairs": 5, "samples": 2, "max_new_tokens": 8, "temperature": 1.0},
+    }  # fmt: skip
+    base = {"shares": {"general": 0.9, "unsafe": 0.1}}
+    return books, laboratory.Laboratory(
+        books,
+        laboratory.TABLES,
+        320,
+        {"facts_per_relation": 9},
+        base,
+        {"unsafe": 0.0},
+        {},
+        {},
+        reviews,
+        RECIPES,
+        ASKING,
+    )
+
+
+def test_a_study_is_swept_from_bases_to_merges(made):
+    books, own = made
+    starts = own.starts("main", SEEDS, ["base", "instruct", "unseen"])
+    assert starts["start"].tolist() == ["base"] * 2 + ["instruct"] * 2 + ["unseen"] * 2
+    assert starts["adapter"].tolist() == ["none"] * 6
+    assert books.swept["main_unseen"]["base"][0]["shares"] == {"general": 0.9, "unsafe": 0.0}
+    crossing = own.tuned("crossing", "crossing", CROSSING, SEEDS)
+    assert len(crossing) == 48
+    assert not crossing.duplicated(["dataset", "aim", "method", "start", "seed"]).any()
+    assert set(crossing["seed"]) == set(SEEDS)
+    # References are shared by aims: one for each start, data and seed.
+    assert len(books.swept["crossing_references"]) == 8
+    packed = own.tuned("quantised", "quantised", [arm | {"quantized": True} for arm in CROSSING[:6]], SEEDS)
+    assert set(packed["adapter"]) == {"qlora"}
+    assert set(packed["base_dtype"]) == set(books.swept["quantised_asked"]["base_dtype"]) == {"nf4"}
+    ways = {"slerp": {"method": "slerp", "settings": {"t": 0.5}}}
+    merged = own.merged("merges", ways, ["base", "instruct"], SEEDS)
+    assert merged["method"].tolist() == ["sft"] * 2 + ["dpo"] * 2 + ["sft"] * 2 + ["dpo"] * 2
+    first = books.swept["merges"].iloc[2]
+    assert first["first"] == "crossing base beavertails-like harmless dpo 10"
+    assert first["method"] == "slerp"
+
+
+def test_reviews_have_readers_and_pairs_of_their_own(made):
+    books, own = made
+    own.starts("main", SEEDS, ["base"])
+    arm = {"start": "reader", "data": "reviews", "aim": "sentiment", "method": "dpo"}
+    arms = [arm | {"loss_type": loss, "beta": beta} for loss in ("sigmoid", "ipo") for beta in (0.05, 0.5)]
+    table = own.losses("losses", arms, SEEDS, prompts=8)
+    assert table.groupby(["loss_type", "beta"]).size().tolist() == [2] * 4
+    assert len(books.swept["losses_references"]) == 2  # one a reader
+
+
+def test_models_that_were_not_made_are_missed(made):
+    _, own = made
+    own.starts("main", SEEDS, ["base"])
+    with pytest.raises(AssertionError, match=r"first crossing base .* was not made"):
+        own.merged("merges", {"slerp": {"method": "slerp", "settings": {"t": 0.5}}}, ["base"], SEEDS)
+
+
+def test_other_tables_are_refused():
+    with pytest.raises(UserError, match="the study needs"):
+        laboratory.Laboratory(Books(), ["facts"], 320, {}, {}, {}, {}, {}, {}, {}, {})
+
+
+def test_arms_are_every_combination_of_alternatives():
+    found = laboratory.arms(["base hh-like harmless,mix sft,dpo", "base hh-like mix dpo quantized=true n=50,100"])
+    assert len(found) == 6
+    assert found[1] == {"start": "base", "data": "hh-like", "aim": "harmless", "method": "dpo"}
+    assert found[5] == {
+        "start": "base", "data": "hh-like", "aim": "mix", "method": "dpo", "quantized": True, "n": 100
+    }  # fmt: skip
+    assert laboratory.places(["base hh-like mix dpo n=50"]) == [
+        {"dataset": "hh-like", "aim": "mix", "method": "dpo", "start": "base"}
+    ]
+
+
+@pytest.mark.parametrize(
+    "line", ["base hh-like mix", "base hh-like mix dpo 50", "lion hh-like mix dpo", "base x y dpo"]
+)
+def test_a_line_that_is_no_arm_is_named(line):
+    with pytest.raises(UserError, match=f"arm '{line}'"):
+        laboratory.arms([line])
