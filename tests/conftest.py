@@ -71,6 +71,12 @@ class Checkout:
         shutil.copytree(corpus, self.root / "build/corpus")
         self.ok("dvc", "commit", "--force", "corpus")
 
+    def study(self, *names: str) -> None:
+        """Have these studies alone in params.yaml."""
+        path = self.root / "params.yaml"
+        head, _ = path.read_text().split("studies:\n")
+        path.write_text(head + "studies:\n" + "".join(f"  - {name}\n" for name in names))
+
     def edit(self, name: str, old: str, new: str) -> None:
         text = (self.root / name).read_text()
         assert old in text

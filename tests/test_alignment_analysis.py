@@ -366,16 +366,14 @@ def test_noise_alone_seldom_has_a_plateau():
     assert found <= 16  # one in twenty would be 10
 
 
-@pytest.mark.parametrize(
-    ("sizes", "values"),
-    [
-        (SIZES[:3], curve(100)[:, :3]),
-        (SIZES, curve(100)[:2]),
-        (SIZES, np.full((3, 5), np.nan)),
-        (SIZES[::-1], curve(9)),
-    ],
-)
-def test_too_few_or_broken_numbers_are_no_plateau_but_an_error(sizes, values):
+@pytest.mark.parametrize(("sizes", "values"), [(SIZES[:3], curve(100)[:, :3]), (SIZES, curve(100)[:2])])
+def test_few_sizes_or_seeds_identify_no_plateau(sizes, values):
+    with pytest.raises(NotIdentified, match=r"seeds and \d sizes, needed: 3 and 4"):
+        fit_plateau(sizes, values)
+
+
+@pytest.mark.parametrize(("sizes", "values"), [(SIZES, np.full((3, 5), np.nan)), (SIZES[::-1], curve(9))])
+def test_broken_numbers_are_no_plateau_but_an_error(sizes, values):
     with pytest.raises(UserError) as error:
         fit_plateau(sizes, values)
     assert not isinstance(error.value, NotIdentified)

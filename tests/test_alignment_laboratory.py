@@ -23,7 +23,7 @@ CROSSING = [
         ("base", "instruct"), ("hh-like", "beavertails-like"), ("harmless", "helpful", "mix"), ("sft", "dpo")
     )
 ]
-ASKING = {"split": "test", "items": 4, "written": 2, "unsafe": 5, "facts_asked": 3, "instructions": 6, "attacks": []}
+ASKING = {"items": 4, "written": 2, "unsafe": 5, "facts_asked": 3, "instructions": 6, "attacks": []}
 
 
 class Books:
@@ -82,21 +82,21 @@ def made():
 
 def test_a_study_is_swept_from_bases_to_merges(made):
     books, own = made
-    starts = own.starts("main", SEEDS, ["base", "instruct", "unseen"])
+    starts = own.starts("main", SEEDS, ["base", "instruct", "unseen"], "test")
     assert starts["start"].tolist() == ["base"] * 2 + ["instruct"] * 2 + ["unseen"] * 2
     assert starts["adapter"].tolist() == ["none"] * 6
     assert books.swept["main_unseen"]["base"][0]["shares"] == {"general": 0.9, "unsafe": 0.0}
-    crossing = own.tuned("crossing", "crossing", CROSSING, SEEDS)
+    crossing = own.tuned("crossing", "crossing", CROSSING, SEEDS, "test")
     assert len(crossing) == 48
     assert not crossing.duplicated(["dataset", "aim", "method", "start", "seed"]).any()
     assert set(crossing["seed"]) == set(SEEDS)
     # References are shared by aims: one for each start, data and seed.
     assert len(books.swept["crossing_references"]) == 8
-    packed = own.tuned("quantised", "quantised", [arm | {"quantized": True} for arm in CROSSING[:6]], SEEDS)
+    packed = own.tuned("quantised", "quantised", [arm | {"quantized": True} for arm in CROSSING[:6]], SEEDS, "test")
     assert set(packed["adapter"]) == {"qlora"}
     assert set(packed["base_dtype"]) == set(books.swept["quantised_asked"]["base_dtype"]) == {"nf4"}
     ways = {"slerp": {"method": "slerp", "settings": {"t": 0.5}}}
-    merged = own.merged("merges", ways, ["base", "instruct"], SEEDS)
+    merged = own.merged("merges", ways, ["base", "instruct"], SEEDS, "test")
     assert merged["method"].tolist() == ["sft"] * 2 + ["dpo"] * 2 + ["sft"] * 2 + ["dpo"] * 2
     first = books.swept["merges"].iloc[2]
     assert first["first"] == "crossing base beavertails-like harmless dpo 10"
@@ -105,19 +105,41 @@ def test_a_study_is_swept_from_bases_to_merges(made):
 
 def test_reviews_have_readers_and_pairs_of_their_own(made):
     books, own = made
-    own.starts("main", SEEDS, ["base"])
+    own.starts("main", SEEDS, ["base"], "test")
     arm = {"start": "reader", "data": "reviews", "aim": "sentiment", "method": "dpo"}
     arms = [arm | {"loss_type": loss, "beta": beta} for loss in ("sigmoid", "ipo") for beta in (0.05, 0.5)]
-    table = own.losses("losses", arms, SEEDS, prompts=8)
+    table = own.losses("losses", arms, SEEDS, prompts=8, split="test")
     assert table.groupby(["loss_type", "beta"]).size().tolist() == [2] * 4
     assert len(books.swept["losses_references"]) == 2  # one a reader
 
 
+def test_recipes_have_the_rate_of_the_highest_score_from_then_on(made):
+    books, own = made
+    own.starts("pilot", [100], ["base"], "validation")
+    arms = laboratory.arms(["base hh-like harmless,helpful sft,dpo"])
+    rates = {"sft": [0.1, 0.2, 0.3], "dpo": [0.01, 0.02]}
+    table = own.rated("rates", rates, arms, 100, "validation")
+    for method, several in rates.items():
+        score = {}
+        for rate in several:
+            tuned, asked = books.swept[f"rates {method} {rate}"], books.swept[f"rates {method} {rate}_asked"]
+            assert {one["learning_rate"] for one in tuned["tuning"]} == {rate}
+            assert {one["split"] for one in asked["asking"]} == {"validation"}
+            score[rate] = (asked["declined"].iloc[0] + asked["win_rate"].iloc[1]) / 2  # what each aim asks for
+        best = max(score, key=score.get)
+        assert table.loc[table["chosen"] & (table["method"] == method), "learning_rate"].tolist() == [best]
+        assert table[table["method"] == method].set_index("learning_rate")["score"].to_dict() == pytest.approx(score)
+        assert own.recipes[method].learning_rate == best
+    own.tuned("crossing", "crossing", arms, [100], "test")
+    used = {one["method"]: one["learning_rate"] for one in books.swept["crossing"]["tuning"]}
+    assert used == table[table["chosen"]].set_index("method")["learning_rate"].to_dict()
+
+
 def test_models_that_were_not_made_are_missed(made):
     _, own = made
-    own.starts("main", SEEDS, ["base"])
+    own.starts("main", SEEDS, ["base"], "test")
     with pytest.raises(AssertionError, match=r"first crossing base .* was not made"):
-        own.merged("merges", {"slerp": {"method": "slerp", "settings": {"t": 0.5}}}, ["base"], SEEDS)
+        own.merged("merges", {"slerp": {"method": "slerp", "settings": {"t": 0.5}}}, ["base"], SEEDS, "test")
 
 
 def test_other_tables_are_refused():

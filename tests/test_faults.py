@@ -76,7 +76,7 @@ def probe(checkout, corpus):
     cells = [nbformat.v4.new_code_cell(parameters.strip(), metadata={"tags": ["parameters"]})]
     cells += [nbformat.v4.new_code_cell(source.strip()) for source in (BODY, END)]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), checkout.root / "notebooks/probe.ipynb")
-    checkout.edit("params.yaml", "  - bases\n  - merging\n  - quantization", "  - probe")
+    checkout.study("probe")
     checkout.edit("params.yaml", "scale: laptop", "scale: tiny")
     section = f"\nprobe: {{tables: [sotu], cells: 6, seconds: 120.0, log: {log}, fault: none}}\n"
     for path in (checkout.root / "scales").glob("*.yaml"):

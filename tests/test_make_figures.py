@@ -19,8 +19,8 @@ RUNS = {
 
 @pytest.fixture(scope="module", autouse=True)
 def two_studies(checkout):
-    """The study of merging has a file of its own, test_merging_study.py, for another worker to run."""
-    checkout.edit("params.yaml", "  - merging\n", "")
+    """Other studies have files of their own, such as test_merging_study.py, for another worker to run."""
+    checkout.study(*RUNS)
     checkout.commit("params.yaml")
 
 
