@@ -144,14 +144,15 @@ def from_git(notebook, parameters: dict, work: Path) -> object:
 def examined(study: str, scale: str, work: Path) -> dict[str, object]:
     notebook = read_notebook(ROOT / "notebooks" / f"{study}.ipynb")
     parameters = section(scale, study)
-    with patch.object(Pool, "done", in_this_process):
+    nothing_in_git = patch("common.study.committed_records", lambda folder, root: {})
+    with patch.object(Pool, "done", in_this_process), nothing_in_git:
         outcome(notebook, parameters, work)
     made = files(work)
     there = {f"{part}/{name}": value for part in PARTS for name, value in files(ROOT / part / scale / study).items()}
     with without_pictures(study):
         found = from_git(notebook, parameters, work)
         redrawn = files(work)
-        with patch("common.study.committed_records", lambda folder, root: {}):
+        with nothing_in_git:
             expected = outcome(notebook, parameters, work)
             assert len(str(expected)) == 64, expected
             assert len(str(found)) == 64, found
