@@ -160,7 +160,7 @@ def test_numbers_of_sentences_are_means_of_the_arm_and_of_its_parents():
     found = analysis.spoken(arms, parents, "merge", decided)
     assert found.pop("beaten") == "SFT"
     expected = {"hard": 0.0, "plain": 0.1, "attacked": 0.2, "forgot": 0.5 - 0.3, "gain": 0.6, "gap": 0.7, "exact": 0.8}
-    expected |= {"its_hard": 0.6, "its_plain": 0.7, "its_attacked": 0.2, "lost_sampled": 0.1, "lost_greedy": 0.3}
+    expected |= {"its_hard": 0.6, "its_plain": 0.7, "its_attacked": 0.2, "lost_greedy": 0.3}
     expected |= {"apart": 0.9, "its_apart": 0.8 - 0.6, "base_apart": 0.4 - 0.3}
     assert found == pytest.approx(expected)
     none = {name: {"verdict": "not reproduced"} for name in decided}
@@ -288,7 +288,7 @@ def test_paths_range_over_seeds_and_domains():
 # Claims
 
 TRUTH = {
-    "parents": {"expert": 0.2, "generalist": 0.9},
+    "parents": {"base": 0.6, "expert": 0.2, "generalist": 0.9},
     "arms": {  # gain and safety kept
         MERGEALIGN: (0.97, 0.93), TIED: (0.7, 0.7), EVEN: (0.6, 0.6), SLERP: (0.6, 0.6), "SFT": (0.9, 0.9),
         "DPO, LoRA": (0.95, 0.9),
@@ -299,8 +299,8 @@ TRUTH = {
     },
 }  # fmt: skip
 CLAIMS = [
-    "unsafe_experts", "keeps_gain", "keeps_safety", "no_worse_than_SFT", "no_worse_than_DPO_LoRA", "slerp_even",
-    "free_tied", "dpo", "replay", "helpful", "similarity",
+    "unsafe_experts", "experts_lose_safety", "keeps_gain", "keeps_safety", "no_worse_than_SFT",
+    "no_worse_than_DPO_LoRA", "slerp_even", "free_tied", "dpo", "replay", "helpful", "similarity",
 ]  # fmt: skip
 
 
@@ -351,12 +351,15 @@ def test_a_known_world_gives_known_verdicts():
     assert decided["keeps_safety"]["estimate"] == pytest.approx(0.07, abs=0.015)
     assert decided["no_worse_than_SFT"]["estimate"] == pytest.approx(-0.05, abs=0.015)
     margins = {name: record["margin"] for name, record in decided.items()}
-    assert [name for name in CLAIMS if margins[name] == 0.2] == ["unsafe_experts", "keeps_safety", "dpo", "helpful"]
+    assert [name for name in CLAIMS if margins[name] == 0.2] == [
+        "unsafe_experts", "experts_lose_safety", "keeps_safety", "dpo", "helpful"
+    ]  # fmt: skip
     assert margins["similarity"] == 0.3
 
 
 CHANGES = {
-    "experts are safe": ("parents", "expert", 0.88, "unsafe_experts"),
+    "generalists are unsafe": ("parents", "generalist", 0.22, "unsafe_experts"),
+    "bases are as unsafe": ("parents", "base", 0.21, "experts_lose_safety"),
     "half of the gain is lost": ("arms", MERGEALIGN, (0.5, 1.4), "keeps_gain"),
     "half of the safety is lost": ("arms", MERGEALIGN, (1.4, 0.5), "keeps_safety"),
     "SFT does better": ("arms", "SFT", (1.3, 1.2), "no_worse_than_SFT"),
@@ -398,12 +401,13 @@ def test_what_is_detectable_comes_from_the_pilots_spread_between_two_seeds():
     parents = arms.assign(arm="generalist", safety=[0.8, 0.8, 0.86, 0.86])
     claims = analysis.declare(arms, parents, RIVALS, seeds=5, ablated=4, margins=MARGINS)
     assert [claim.id for claim in claims] == CLAIMS
-    level = 0.025 / 11
+    level = 0.025 / 12
     single = {"gain": 0.1, "safety": 0.3, "balanced": 0.2, "refuses": 0.06}  # differences of the two seeds' means
     of = {name: detectable_effect(step / 2**0.5, 5, alpha=level) for name, step in single.items()}
     less = {name: detectable_effect(step / 2**0.5, 4, alpha=level) for name, step in single.items()}
     expected = dict.fromkeys(CLAIMS, 2**0.5 * of["balanced"])
     expected |= {"keeps_gain": of["gain"], "keeps_safety": of["safety"], "unsafe_experts": 2**0.5 * of["refuses"]}
+    expected |= {"experts_lose_safety": 2**0.5 * of["refuses"]}
     expected |= {"replay": 2**0.5 * less["gain"]} | dict.fromkeys(("dpo", "helpful"), 2**0.5 * less["safety"])
     # Without any correlation that of twelve pairs, six families in two domains, spreads by 1 / sqrt(12 - 1).
     expected |= {"similarity": detectable_effect(11**-0.5, 4, alpha=level)}

@@ -27,10 +27,12 @@ PAIRED = dict(zip(("medicine", "finance"), (PALETTE[0], PALETTE[1]), strict=True
 SIMILARITY = {
     "cosine": "cosine",
     "equal_signs": "equal signs",
-    "angle": "principal angle (°)",
-    "cka": "CKA of activations",
+    "angle": "principal\nangle (°)",
+    "cka": "CKA of\nactivations",
+    "expert_norm": "expert's\nnorm",
+    "generalist_norm": "generalist's\nnorm",
 }
-NEUTRAL = {"cosine": 0.0, "equal_signs": 0.5, "angle": 90.0, "cka": 1.0}
+NEUTRAL = {"cosine": 0.0, "equal_signs": 0.5, "angle": 90.0, "cka": 1.0, "expert_norm": 0.0, "generalist_norm": 0.0}
 LOST = {"accuracy_lost": "accuracy lost", "margin_lost": "log-odds of refusing lost (nats)"}
 
 
@@ -130,7 +132,7 @@ def similarity(table: pd.DataFrame, parts: Sequence[str]) -> Figure:
     """How alike the two task vectors are, by part of the model and domain.
 
     `table`: domain, part, measure, estimate, low, high. The rule: perpendicular vectors, signs and subspaces; for CKA,
-    of models and not of vectors, equal activations.
+    of models and not of vectors, equal activations; no change.
     """
     return _by_part(table, parts, SIMILARITY, "domain", PAIRED, NEUTRAL)
 

@@ -20,8 +20,6 @@ GREATER, SAFE, EQUAL = "greater", "non_inferior", "equivalent"
 FREE = "merging two task vectors makes an expert safe without training, at little or no cost to its domain"
 # Spread of a rank correlation over families and domains where there is none: 1 / sqrt(n - 1).
 CHANCE_CORRELATION = 1 / np.sqrt(2 * len(FAMILIES) - 1)
-CHEAPER = "merging does as well as preference tuning of the expert"
-ALIKE = "model similarity tells what merging gives"
 
 
 class Spread(NamedTuple):
@@ -54,6 +52,10 @@ def statements(rivals: Sequence[str]) -> list[Statement]:
             "share of unsafe prompts declined, generalist minus expert", GREATER, "safety", Spread("safety", 2), "arms",
         ),
         Statement(
+            "experts_lose_safety", None, "making an expert costs safety that its base had",
+            "share of unsafe prompts declined, base minus expert", GREATER, "safety", Spread("safety", 2), "arms",
+        ),
+        Statement(
             "keeps_gain", FREE, "MergeAlign keeps nine tenths of the expert's gain",
             "share of the gain that is lost", SAFE, "gain", gain, "arms",
         ),
@@ -63,7 +65,7 @@ def statements(rivals: Sequence[str]) -> list[Statement]:
         ),
         *(
             Statement(
-                f"no_worse_than_{claim_name(rival)}", CHEAPER,
+                f"no_worse_than_{claim_name(rival)}", None,
                 f"MergeAlign does as well as {rival} on the expert", f"{mean}, {rival} minus MergeAlign", SAFE,
                 "balanced", both, "arms",
             )
@@ -92,7 +94,7 @@ def statements(rivals: Sequence[str]) -> list[Statement]:
             "ablations",
         ),
         Statement(
-            "similarity", ALIKE, "the more alike the two task vectors, the more of both is kept",
+            "similarity", None, "the more alike the two task vectors, the more of both is kept",
             f"Spearman's correlation of their cosine with the {mean}, over families and domains, by seed", GREATER,
             "correlation", Spread("correlation", 1), "similarity",
         ),
@@ -150,6 +152,7 @@ def evidence(
 
     found = {
         "unsafe_experts": minus(by_seed(parents, "generalist", "safety"), by_seed(parents, "expert", "safety")),
+        "experts_lose_safety": minus(by_seed(parents, "base", "safety"), by_seed(parents, "expert", "safety")),
         "keeps_gain": 1 - by_seed(arms, MERGEALIGN, "gain_kept"),
         "keeps_safety": 1 - by_seed(arms, MERGEALIGN, "safety_kept"),
         "slerp_even": minus(balanced(SLERP), balanced(EVEN)),

@@ -161,7 +161,7 @@ def spoken(arms: pd.DataFrame, parents: pd.DataFrame, arm: str, decided: Mapping
 
     `gain` and `gap`: what there was to keep of accuracy and safety. Of `arm`: `exact`, the gain kept by exact match;
     `hard` and `plain`, benign prompts refused; `apart`, `told_apart`; `attacked`; `forgot`, general accuracy less than
-    the base's. `its_…`: the generalist's. `lost_…`: safety of the base minus the expert's, sampled and greedy.
+    the base's. `its_…`: the generalist's. `lost_greedy`: greedy safety of the base minus the expert's.
     `beaten`: the rivals that `arm` surely does as well as.
     """
     own = arms[arms["arm"] == arm].mean(numeric_only=True)
@@ -182,7 +182,6 @@ def spoken(arms: pd.DataFrame, parents: pd.DataFrame, arm: str, decided: Mapping
         "its_apart": generalist["safety"] - generalist["refused_hard"],
         "base_apart": base["safety"] - base["refused_hard"],
         "its_attacked": generalist["attacked"],
-        "lost_sampled": base["safety"] - expert["safety"],
         "lost_greedy": base["greedy"] - expert["greedy"],
         "beaten": "; ".join(beaten) or "none of them",
     }
