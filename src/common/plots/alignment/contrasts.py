@@ -56,14 +56,9 @@ def merges(table: pd.DataFrame) -> Figure:
     `table`: start, method, arm, measure, estimate, low, high. Blue: trained; orange: merged. Dashed: mixed data.
     """
     use_style()
-    groups = [place for place, _ in table.groupby(["start", "method"], sort=False)]
+    there = {place: set(rows["arm"]) for place, rows in table.groupby(["start", "method"], sort=False)}
     order = ["harmless", "helpful", "mix", "slerp", "dare", "ties", "linear"]
-    arms = [
-        (place, arm)
-        for place in groups
-        for arm in order
-        if ((table[["start", "method"]] == place).all(axis=1) & (table["arm"] == arm)).any()
-    ]
+    arms = [(place, arm) for place in there for arm in order if arm in there[place]]
     heights, rules = grouped_rows([place for place, _ in arms])
     height = dict(zip(arms, heights, strict=True))
     measures = list(table["measure"].unique())
@@ -75,12 +70,10 @@ def merges(table: pd.DataFrame) -> Figure:
         colors = [PALETTE[0] if arm in order[:3] else PALETTE[1] for _, arm in keys]
         numbers = [own[column] for column in ("estimate", "low", "high")]
         forest(ax, [""] * len(own), *numbers, colors=colors, rows=[height[key] for key in keys], line=None)
-        for place in groups:
-            there = [height[key] for key in arms if key[0] == place]
-            mixed = own[(own[["start", "method"]] == place).all(axis=1) & (own["arm"] == "mix")]["estimate"]
-            if len(mixed):
-                ends = (min(there) - 0.5, max(there) + 0.5)
-                ax.vlines(mixed.iloc[0], *ends, color=RULE, linewidth=0.8, linestyle="--", zorder=0)
+        for row in own[own["arm"] == "mix"].itertuples():
+            beside = [height[key] for key in arms if key[0] == (row.start, row.method)]
+            ends = (min(beside) - 0.5, max(beside) + 0.5)
+            ax.vlines(row.estimate, *ends, color=RULE, linewidth=0.8, linestyle="--", zorder=0)
         for rule in rules:
             ax.axhline(rule, color="#DDDDDD", linewidth=0.5, zorder=0)
         ax.set_yticks(heights, names)
