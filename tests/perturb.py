@@ -49,6 +49,7 @@ OTHER = {
     "slerp": "linear",
     "ties": "dare_ties",
     "dare_linear": "task_arithmetic",
+    "good": "bad",
 }
 
 

@@ -15,8 +15,10 @@ laboratory = pytest.importorskip("common.analysis.alignment.laboratory", exc_typ
 
 SEEDS = [10, 11]
 LORA = {"r": 8, "lora_alpha": 16}
-TUNING = {"steps": 4, "batch_size": 4, "learning_rate": 0.01, "lora": LORA}
-RECIPES = {"sft": TUNING | {"method": "sft"}, "dpo": TUNING | {"method": "dpo", "beta": 0.1}}
+RECIPE = {"steps": 4, "batch_size": 4, "lora": LORA}
+TUNING = RECIPE | {"learning_rate": 0.01}
+RECIPES = {"sft": RECIPE | {"method": "sft"}, "dpo": RECIPE | {"method": "dpo", "beta": 0.1}}
+RATES = {"sft": [0.1, 0.2, 0.3], "dpo": [0.01, 0.02]}
 CROSSING = [
     {"start": start, "data": data, "aim": aim, "method": method}
     for start, data, aim, method in product(
@@ -61,7 +63,7 @@ class Books:
 def made():
     books = Books()
     reviews = {
-        "passages": 5, "tuning": TUNING | {"method": "sft"}, "recipe": RECIPES["dpo"],
+        "passages": 5, "tuning": TUNING | {"method": "sft"}, "recipe": TUNING | {"method": "dpo"},
         "sampling": {"wanted": "good", "pairs": 5, "samples": 2, "max_new_tokens": 8, "temperature": 1.0},
     }  # fmt: skip
     base = {"shares": {"general": 0.9, "unsafe": 0.1}}
@@ -76,6 +78,7 @@ def made():
         {},
         reviews,
         RECIPES,
+        RATES,
         ASKING,
     )
 
@@ -117,9 +120,8 @@ def test_recipes_have_the_rate_of_the_highest_score_from_then_on(made):
     books, own = made
     own.starts("pilot", [100], ["base"], "validation")
     arms = laboratory.arms(["base hh-like harmless,helpful sft,dpo"])
-    rates = {"sft": [0.1, 0.2, 0.3], "dpo": [0.01, 0.02]}
-    table = own.rated("rates", rates, arms, 100, "validation")
-    for method, several in rates.items():
+    table = own.rated("rates", arms, 100, "validation")
+    for method, several in RATES.items():
         score = {}
         for rate in several:
             tuned, asked = books.swept[f"rates {method} {rate}"], books.swept[f"rates {method} {rate}_asked"]
@@ -144,7 +146,7 @@ def test_models_that_were_not_made_are_missed(made):
 
 def test_other_tables_are_refused():
     with pytest.raises(UserError, match="the study needs"):
-        laboratory.Laboratory(Books(), ["facts"], 320, {}, {}, {}, {}, {}, {}, {}, {})
+        laboratory.Laboratory(Books(), ["facts"], 320, {}, {}, {}, {}, {}, {}, {}, {}, {})
 
 
 def test_arms_are_every_combination_of_alternatives():

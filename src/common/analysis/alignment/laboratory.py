@@ -14,7 +14,7 @@ from common.alignment.runs import evaluate_merge, evaluate_tuned
 from common.alignment.starting import instruct, read_reviews
 from common.alignment.training import refer, tune
 from common.analysis.alignment.claims import CELL, MERGED
-from common.analysis.alignment.runs import scored
+from common.analysis.alignment.runs import MEASURED, scored
 from common.bases.pretraining import fit_tokenizer, pretrain_base
 from common.errors import UserError
 from common.pairs.making import make_pairs
@@ -46,12 +46,16 @@ class Laboratory:
 
     def __init__(
         self, study: Sweeper, tables: Sequence[str], vocab_size: int, reading: Knobs, base: Knobs, unseen_shares: Knobs,
-        instruction: Knobs, making: Knobs, reviews: Knobs, recipes: Mapping[str, Knobs], asking: Knobs,
+        instruction: Knobs, making: Knobs, reviews: Knobs, recipes: Mapping[str, Knobs],
+        rates: Mapping[str, Sequence[float]], asking: Knobs,
     ):  # fmt: skip
         if set(tables) != set(TABLES):
             raise UserError(f"tables are {', '.join(tables)}; the study needs {', '.join(TABLES)}")
         self.study, self.reading, self.instruction, self.reviews = study, reading, instruction, reviews
-        self.recipes = {name: Tuning.model_validate(recipe) for name, recipe in recipes.items()}
+        self.rates = rates
+        self.recipes = {
+            name: Tuning.model_validate(recipe | {"learning_rate": rates[name][0]}) for name, recipe in recipes.items()
+        }
         self.facts = {"facts_per_relation": reading["facts_per_relation"]}
         self.asking = {**asking, **self.facts}
         self.kinds = {"base": base, "unseen": {**base, "shares": {**base["shares"], **unseen_shares}}}
@@ -77,15 +81,13 @@ class Laboratory:
         labels = [_labels("starts", start=kind) for kind in kinds for _ in seeds]
         return self._runs(f"{name}_starts", evaluate_tuned, cells, labels, ASKED)
 
-    def rated(
-        self, name: str, rates: Mapping[str, Sequence[float]], arms: Sequence[Knobs], seed: int, split: str
-    ) -> pd.DataFrame:
+    def rated(self, name: str, arms: Sequence[Knobs], seed: int, split: str) -> pd.DataFrame:
         """Fine-tunings of arms at each learning rate of their method, evaluated; from then on recipes have the best.
 
         By the mean score over a method's arms. A row a method and rate: `method`, `learning_rate`, `score`, `chosen`.
         """
         rows = []
-        for method, several in rates.items():
+        for method, several in self.rates.items():
             own = [arm for arm in arms if arm["method"] == method]
             for rate in several:
                 recipe = {method: self.recipes[method].model_copy(update={"learning_rate": rate})}
@@ -200,6 +202,8 @@ class Laboratory:
         self, name: str, run: Callable, cells: list[dict], labels: list[dict], tables: Iterable[str], **more: object
     ) -> pd.DataFrame:
         found, told = self._swept(name, run, cells, tables, **more), pd.DataFrame(labels)
+        # A row that git holds has the columns of all of a study's runs, which makes objects of numbers.
+        found = found.astype({measure: float for measure in MEASURED if measure in found})
         return pd.concat([told, found.drop(columns=told.columns, errors="ignore")], axis=1)
 
     def _swept(

@@ -5,7 +5,7 @@ SUMMARY = """
 than the experts ({unsafe_experts.estimate:+.2f}, {unsafe_experts.ci:+.2f}): {gap:.2f} of safety to keep, and
 {gain:.2f} of accuracy. Experts {experts_lose_safety:lose|do not lose|may lose} safety that their base had: the share
 that is declined falls by {experts_lose_safety.estimate:.2f} ({experts_lose_safety.ci:+.2f}) from base to expert when
-replies are sampled, and by {lost_greedy:.2f} when they are the likeliest; below 0 it rises.
+replies are sampled, and by {lost_greedy:.2f} when they are the likeliest; where that is negative, it rises.
 
 **MergeAlign**, with a = {a:.2f} and b = {b:.2f}, {keeps_gain:keeps|does not keep|may keep (as
 {keeps_gain.n_to_decide} seeds would decide)} nine tenths of the gain by multiple choice (lost:

@@ -85,5 +85,6 @@ def frontier(table: pd.DataFrame) -> Figure:
         ax.plot(best["kl"], best["reward"], "o", color=color, zorder=4)
         lines[str(loss)] = bars.lines[0]
     ax.set(xlabel="KL to the start (nats a reply)", ylabel="reward: log-odds of the\nwanted sentiment (nats)")
+    ax.set_xlim(left=0)  # what an interval says below is no KL
     label_lines(ax, lines)
     return figure
