@@ -61,8 +61,8 @@ def test_a_ratio_is_that_of_passes_of_the_same_round():
 
 def test_a_peer_that_scores_something_else_stops_the_benchmark(monkeypatch):
     ours = np.array([-1.0, -2.0])
-    assert benchmark.check_equal(ours, {"peer": ours + 5e-5}) == pytest.approx(5e-5)
-    for difference in (2e-4, np.nan):
+    assert benchmark.check_equal(ours, {"peer": ours + 5e-6}) == pytest.approx(5e-6)
+    for difference in (2e-5, np.nan):
         with pytest.raises(RuntimeError, match=r"peer differs from ours .* not the same work"):
             benchmark.check_equal(ours, {"peer": ours - np.array([0, difference])})
     plain = benchmark.scorers
