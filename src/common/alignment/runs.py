@@ -59,21 +59,12 @@ def evaluate_tuned(
         "facts": facts, "unsafe_prompts": unsafe_prompts, "benign_prompts": benign_prompts, "replies": replies,
         "judged_responses": judged_responses,
     }  # fmt: skip
-    asked = setting.questions(**files)
     own, tokenizer = _start(models[start], base_dtype)
     tuned = own
     if adapter is not None:
         tuned = load_adapter(_start(models[start], base_dtype)[0], models[adapter])
         tuned = tuned if base_dtype == "nf4" else merge(tuned)
-    rival = _rival(models[reference], setting, tuple(files.items()))
-    return evaluate(
-        tuned,
-        tokenizer,
-        asked,
-        start=own,
-        rival=rival,
-        attacks=decodings([attack.model_dump() for attack in setting.attacks]),
-    )
+    return _evaluated(tuned, tokenizer, own, models[reference], setting, files)
 
 
 def evaluate_merge(
@@ -90,7 +81,6 @@ def evaluate_merge(
         "facts": facts, "unsafe_prompts": unsafe_prompts, "benign_prompts": benign_prompts, "replies": replies,
         "judged_responses": judged_responses,
     }  # fmt: skip
-    asked = setting.questions(**files)
     own, tokenizer = _start(models[start], "float32")
     states = [
         merge(load_adapter(_start(models[start], "float32")[0], models[name])).state_dict() for name in (first, second)
@@ -101,13 +91,19 @@ def evaluate_merge(
             raise RuntimeError(f"{method} {settings} gives {name} itself: it merged nothing")
     model, _ = _start(models[start], "float32")
     model.load_state_dict(merged)
-    rival = _rival(models[reference], setting, tuple(files.items()))
+    return _evaluated(model, tokenizer, own, models[reference], setting, files)
+
+
+def _evaluated(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, start: PreTrainedModel, reference: Path,
+    setting: Asking, files: dict[str, Path],
+) -> dict[str, float]:  # fmt: skip
     return evaluate(
         model,
         tokenizer,
-        asked,
-        start=own,
-        rival=rival,
+        setting.questions(**files),
+        start=start,
+        rival=_rival(reference, setting, tuple(files.items())),
         attacks=decodings([attack.model_dump() for attack in setting.attacks]),
     )
 
