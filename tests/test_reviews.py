@@ -172,7 +172,7 @@ def test_the_reward_of_a_tuned_model_is_that_of_what_it_writes_itself(table, fil
     moved = attach(load(str(start))[0], Lora(r=2, lora_alpha=4), 0)
     with torch.no_grad():
         for weight in adapter_layers(moved).values():
-            weight.normal_(std=1.0, generator=torch.Generator().manual_seed(1))
+            weight.normal_(std=3.0, generator=torch.Generator().manual_seed(1))
     moved.save_pretrained(tmp_path)
     untuned, tuned = (asked_of(name, file, fitted, start, tuned=tmp_path) for name in (None, "tuned"))
     assert untuned["kl_reply"] == untuned["kl_token"] == 0
