@@ -19,7 +19,7 @@ FLOORS = (
     {"notebooks"},
     {"corpus", "knowledge", "tables", "tokenizer", "models", "batches", "documents", "zoo", "units"},
     {"training", "scoring", "judges"},
-    {"landscape", "connectivity", "digits"},
+    {"landscape", "connectivity", "digits", "tasks"},
     {"sweep"},
     {"bases", "expansion", "merging", "pairs", "preference", "quantization"},
     {"alignment", "experts", "predictors"},
