@@ -114,7 +114,7 @@ def expand(
 
 @app.command()
 def score(
-    model: Annotated[str, typer.Argument(help="A causal language model: a folder, or owner/name@commit on the hub.")],
+    model: Annotated[str, typer.Argument(help="A folder, owner/name@commit on the hub, or a package in models.yaml.")],
     files: Annotated[
         list[Path], typer.Argument(help="MemoTrap, TruthfulQA, PopQA, NQ-Swap or HaluEval, as published.")
     ],

@@ -10,9 +10,11 @@ import torch
 import transformers
 from rich.console import Console
 from tqdm import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from common.errors import UserError
 from common.models import parameter_count
+from common.scorecard.packaged import packaged_model
 from common.scorecard.report import check_out, print_scores, write_scores
 from common.scorecard.scores import limited, score
 from common.tasks.items import Task
@@ -24,15 +26,12 @@ def score_tasks(
 ) -> None:
     """Score a model on tasks and their files; print a table for each, as it is done, and write them all to `out`.
 
-    `name` is a folder or `owner/name@commit` on the hub. Prompts are read as they are, without a chat template. The
-    model computes in float32, on a GPU where there is one. Raises `UserError` where it cannot be loaded, where no item
-    of a task fits it, or where its logits are not finite.
+    `name` is a folder, `owner/name@commit` on the hub or a package in models.yaml. Prompts are read as they are,
+    without a chat template. The model computes in float32, on a GPU where there is one. Raises `UserError` where it
+    cannot be loaded, where no item of a task fits it, or where its logits are not finite.
     """
     check_out(out)
-    given, _, commit = (name, "", "") if Path(name).is_dir() else name.partition("@")
-    revision = commit or None
-    folder = locate(given, revision=revision)
-    model, tokenizer = load(given, revision=revision, context=_context(folder))
+    model, tokenizer = _loaded(name)
     if torch.cuda.is_available():
         model.to("cuda")
     console, done = Console(), []
@@ -49,6 +48,14 @@ def score_tasks(
         versions = {"torch": torch.__version__, "transformers": transformers.__version__}
         about: dict[str, Any] = {"name": name, "class": type(model).__name__, "parameters": parameter_count(model)}
         write_scores(out, about, {"limit": limit, "seed": seed, "versions": versions}, done)
+
+
+def _loaded(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    if not Path(name).is_dir():
+        name = str(packaged_model(name) or name)
+    given, _, commit = (name, "", "") if Path(name).is_dir() else name.partition("@")
+    folder = locate(given, revision=commit or None)
+    return load(given, revision=commit or None, context=_context(folder))
 
 
 def _context(folder: Path) -> int | None:
