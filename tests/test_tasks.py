@@ -142,8 +142,9 @@ def test_items_of_one_row_are_resampled_together():
     assert single.low < uneven.low < uneven.high
 
 
-def test_offered_answers_have_the_likelihoods_of_one_at_a_time(tokenizer):
-    model = random_model("llama")
+@pytest.mark.parametrize("name", ["llama", "mamba2", "recurrent_gemma, hybrid"])
+def test_offered_answers_have_the_likelihoods_of_one_at_a_time(tokenizer, name):
+    model = random_model(name)
     items = [
         Item("the quick brown", (" fox", " dog"), (" birds sing", " hills of rain"), (" birds sing",)),
         Item("seven small birds", (" sing",), (" over the lazy dog",)),
@@ -161,7 +162,6 @@ def test_offered_answers_have_the_likelihoods_of_one_at_a_time(tokenizer):
         said = item.right[0] if line["correct"] else item.wrong[int(np.argmax(false))]
         assert line["answer"] == said
         assert line["memorised"] == float(said in item.memorised) or not item.memorised
-    assert 0 < found["correct"].mean() < 1
     assert found["memorised"].isna().tolist() == [False, True, True]
 
 
@@ -305,7 +305,15 @@ def test_the_readmes_example_scores_a_model(folder, paths, tmp_path, monkeypatch
     monkeypatch.setenv("COLUMNS", "120")
     shown = command(folder, *asked[3:])
     assert shown.exit_code == 0, shown.output
-    for said in ("faithfulness: follows an instruction against a memorised", "MC1", "popularity: 10^3", "95% interval"):
+    for schema in SCHEMAS:
+        assert f"`{schema}`" in text or f"`-{schema.removeprefix('halueval-')}`" in text
+    for said in (
+        "parameters",
+        "faithfulness: follows an instruction against a memorised",
+        "MC1",
+        "popularity: 10^3",
+        "95% interval",
+    ):
         assert said in shown.output
     table = pd.read_csv("scores/scores.csv")
     assert set(table["task"]) == {"memotrap", "truthfulqa", "popqa", "nq-swap"}

@@ -4,11 +4,11 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import transformers
 from rich.console import Console
+from rich.markup import escape
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -34,7 +34,10 @@ def score_tasks(
     model, tokenizer = _loaded(name)
     if torch.cuda.is_available():
         model.to("cuda")
+    about = {"name": name, "class": type(model).__name__, "parameters": parameter_count(model)}
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     console, done = Console(), []
+    console.print(escape(f"{name}: {about['class']}, {about['parameters']:,} parameters"))
     for path, whole in tasks:
         task = limited(whole, limit, seed)
         with tqdm(total=len(task.items), desc=path.name, unit="item", file=sys.stderr, leave=False) as bar:
@@ -44,10 +47,8 @@ def score_tasks(
                 raise UserError(f"{name}, {path}: {str(error).partition(chr(10))[0]}") from error
         print_scores(console, path, scored)
         done.append((path, scored))
-    if out:
-        versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-        about: dict[str, Any] = {"name": name, "class": type(model).__name__, "parameters": parameter_count(model)}
-        write_scores(out, about, {"limit": limit, "seed": seed, "versions": versions}, done)
+        if out:  # as soon as there is more: an interrupted command leaves what it has
+            write_scores(out, about, {"limit": limit, "seed": seed, "versions": versions}, done)
 
 
 def _loaded(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
