@@ -26,6 +26,7 @@ FLOORS = (
     {"evidence", "figures"},
     {"analysis", "plots"},
     {"study"},
+    {"verification"},
     {"export", "runner", "stage", "cli"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
