@@ -21,7 +21,7 @@ def compare_data(old: bytes, new: bytes, moved: bool) -> tuple[Level, list[str]]
     if compared.words or compared.length:
         return Level.VERDICTS, notes
     if not notes:
-        return Level.NUMERICAL, []
+        return Level.NUMERICAL, compared.small
     intervals = _intervals(compared.old)
     bare = compared.off.keys() - {name for names in intervals for name in names}
     outside, tried = 0, 0

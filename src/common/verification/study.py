@@ -92,8 +92,10 @@ def _tables(old: Snapshot, new: Snapshot) -> dict[str, tuple[Level, list[str]]]:
         return {}
     runs = compare(old[RUNS], new[RUNS])
     if runs.words or runs.length:  # other runs: there are no arms whose means could be compared
-        found = {name: compare(old[name], new[name]).notes for name in _tables_of(old, new)}
-        levels = {name: (Level.VERDICTS if notes else Level.NUMERICAL, notes) for name, notes in found.items()}
+        found = {name: compare(old[name], new[name]) for name in _tables_of(old, new)}
+        levels = {
+            name: (Level.VERDICTS, x.notes) if x.notes else (Level.NUMERICAL, x.small) for name, x in found.items()
+        }
         return {RUNS: (Level.VERDICTS, runs.notes)} | levels
     arms = arms_of(runs.old, [name for name in runs.old if runs.old[name].equals(runs.new[name])])
     measured = [of_runs(table, list(runs.off), arms) for table in (runs.old, runs.new)]
@@ -112,7 +114,7 @@ def _tables_of(old: Snapshot, new: Snapshot) -> list[str]:
 def _level(compared: Comparison, old: Measured, new: Measured) -> tuple[Level, list[str]]:
     """Level of a table, by its cells, else by the means of its arms."""
     if not compared.notes:
-        return Level.NUMERICAL, []
+        return Level.NUMERICAL, compared.small
     if compared.words:
         return Level.VERDICTS, compared.notes
     outside, tried, first = means_apart(old, new)

@@ -16,8 +16,8 @@ class Comparison:
     """Two tables of one shape, or why they have none in common.
 
     `words`: other columns, other text. `length`: other numbers of rows, then the cells are not compared. `off`: by
-    column, how many numbers lie beyond its tolerance, and the farthest. `old`, `new`: the tables as text, rows in the
-    same order.
+    column, how many numbers lie beyond its tolerance, and the farthest. `within`: by column, the farthest of those that
+    do not. `old`, `new`: the tables as text, rows in the same order.
     """
 
     old: pd.DataFrame
@@ -25,10 +25,17 @@ class Comparison:
     words: tuple[str, ...] = ()
     length: str = ""
     off: dict[str, str] = field(default_factory=dict)
+    within: dict[str, float] = field(default_factory=dict)
 
     @property
     def notes(self) -> list[str]:
         return [*self.words, *([self.length] if self.length else []), *self.off.values()]
+
+    @property
+    def small(self) -> list[str]:
+        """What is to be told of tables that agree."""
+        name = max(self.within, key=self.within.get, default=None)
+        return [] if name is None else [f"within tolerance, {name} differs by up to {self.within[name]:.1g}"]
 
 
 def read(content: bytes) -> pd.DataFrame:
@@ -50,7 +57,7 @@ def compare(old: bytes, new: bytes) -> Comparison:
         return Comparison(one, other, (f"columns: gone {gone or 'none'}, new {more or 'none'}",))
     if len(one) != len(other):
         return Comparison(one, other, length=f"{len(one)} rows → {len(other)}")
-    words, off = [], {}
+    words, off, within = [], {}, {}
     texts = [name for name in one if name not in UNCOMPARED and (numbers(one[name]) is None)]
     other = _in_order_of(one, other, texts)
     for name in one.columns.difference(UNCOMPARED, sort=False):
@@ -66,7 +73,9 @@ def compare(old: bytes, new: bytes) -> Comparison:
             )
         elif line := _beyond(one, name, before, after):
             off[name] = line
-    return Comparison(one, other, tuple(words), off=off)
+        else:
+            within[name] = (before - after).abs().max()
+    return Comparison(one, other, tuple(words), off=off, within=within)
 
 
 def _in_order_of(one: pd.DataFrame, other: pd.DataFrame, texts: list[str]) -> pd.DataFrame:
