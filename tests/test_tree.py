@@ -27,7 +27,7 @@ FLOORS = (
     {"analysis", "plots"},
     {"study"},
     {"verification"},
-    {"export", "runner", "stage", "cli"},
+    {"export", "overview", "runner", "stage", "cli"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 MODULES = sorted(

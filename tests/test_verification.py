@@ -233,6 +233,9 @@ def test_a_metric_has_its_own_tolerance_and_whole_numbers_have_none():
     assert compare(b"measure,estimate\np,0.01\n", b"measure,estimate\np,0.0105\n").notes == []
     assert compare(b"measure,estimate\ncosine,0.01\n", b"measure,estimate\ncosine,0.0105\n").off.keys() == {"estimate"}
     assert compare(b"tokens\n1000000\n", b"tokens\n1000001\n").off.keys() == {"tokens"}
+    assert compare(b"loss,x\n1.0,a\n,b\n", b"loss,x\n1.0,a\n2.0,b\n").off == {
+        "loss": "loss: of 2 numbers 1 in one of them alone"
+    }
     assert compare(b"loss\n1.0\n\n", b"loss\n1.0\n2.0\n").length
 
 

@@ -106,6 +106,14 @@ def verify(
 
 
 @app.command()
+def readme() -> None:
+    """Write the README's gallery and its table of claims anew, from the results."""
+    from common.overview import write_readme
+
+    sys.stdout.write(f"README.md: results of {write_readme()}\n")
+
+
+@app.command()
 def restore() -> None:
     """Let params.yaml name its own scale again, after a `make figures SCALE=…` that was killed."""
     restore_scale()

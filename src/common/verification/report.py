@@ -99,11 +99,16 @@ def _by_file(one: Verified) -> list[tuple[str, Level, str]]:
     rows = []
     for part in PARTS:
         findings = [finding for finding in one.findings if finding.part == part]
-        same = [finding for finding in findings if finding.level is Level.BITWISE]
-        if same:
-            rows.append((part, Level.BITWISE, f"{len(same)} of {len(findings)} files" if len(findings) > 1 else ""))
-        for finding in sorted(set(findings) - set(same), key=lambda finding: -finding.level):
-            rows.append((_file(finding), finding.level, "; ".join(finding.notes[:3]) + _more(len(finding.notes) - 3)))
+        for level in sorted({finding.level for finding in findings}, reverse=True):
+            alike = [finding for finding in findings if finding.level is level]
+            told = [finding for finding in alike if finding.notes]
+            rows += [
+                (_file(finding), level, "; ".join(finding.notes[:3]) + _more(len(finding.notes) - 3))
+                for finding in told
+            ]
+            if rest := [_file(finding) for finding in alike if not finding.notes]:
+                names = f"{len(rest)} files" if level is Level.BITWISE and len(rest) > 1 else ", ".join(rest)
+                rows.append((part, level, names))
     return rows
 
 

@@ -44,9 +44,9 @@ def read(content: bytes) -> pd.DataFrame:
 
 
 def numbers(column: pd.Series) -> pd.Series | None:
-    """A column as floats, NaN where it is empty; None where it holds words, or nothing."""
-    values = pd.to_numeric(column.where(column != ""), errors="coerce")
-    return values if values.notna().any() and (values.notna() | (column == "")).all() else None
+    """A column as floats, NaN where it is empty; None where it holds words."""
+    values = pd.to_numeric(column.where(column != ""), errors="coerce").astype(float)
+    return values if (values.notna() | (column == "")).all() else None
 
 
 def compare(old: bytes, new: bytes) -> Comparison:
@@ -65,7 +65,7 @@ def compare(old: bytes, new: bytes) -> Comparison:
         differing = np.flatnonzero(one[name] != other[name])
         if not len(differing):
             continue
-        if name == "seed" or before is None or after is None or (before.isna() != after.isna()).any():
+        if name == "seed" or before is None or after is None:
             place = differing[0]
             words.append(
                 f"{name}, row {place + 1}: {one[name][place] or 'empty'} → {other[name][place] or 'empty'}"
@@ -93,14 +93,18 @@ def _beyond(table: pd.DataFrame, name: str, before: pd.Series, after: pd.Series)
     """How many numbers of a column lie beyond what is allowed, and the farthest of them; None where all are within."""
     whole = not table[name].str.contains(r"[.eE]", regex=True).any()
     metrics = table["measure"] if "measure" in table else pd.Series(name, index=table.index)
-    near = before.isna()
+    alone = before.isna() != after.isna()  # a run that diverged in one making, say
+    near = before.isna() & after.isna()
     for metric, rows in metrics.groupby(metrics).groups.items():
         allowed = EXACT if whole else tolerance_of(metric)
         near[rows] |= allowed.allows(before[rows], after[rows])
     if near.all():
         return None
+    total, lacking = len(before), f"{alone.sum()} in one of them alone"
+    if (near | alone).all():
+        return f"{name}: of {total} numbers {lacking}"
     place = (before - after).abs().where(~near).idxmax()
     return (
-        f"{name}: {(~near).sum()} of {before.notna().sum()} numbers, up to {before[place]:.5g} → {after[place]:.5g} "
-        f"(allowed: {EXACT if whole else tolerance_of(metrics[place])})"
+        f"{name}: {(~near & ~alone).sum()} of {total} numbers, up to {before[place]:.5g} → {after[place]:.5g} "
+        f"(allowed: {EXACT if whole else tolerance_of(metrics[place])}){f', {lacking}' if alone.any() else ''}"
     )
