@@ -114,6 +114,13 @@ ALTERED = {
         "Width helps .* → .*Width hurts",
     ),
     "a printed table": ("results/notebook.ipynb", "<td>reproduced", "<td>inconclusive", Level.VERDICTS, "inconclusive"),
+    "its stamp": (
+        "results/notebook.ipynb",
+        r"torch 2.13.0, matplotlib 3.11.2` ",
+        "torch 2 ",
+        Level.VERDICTS,
+        "cell 0: ",
+    ),
     "its source": ("results/notebook.ipynb", "# A toy", "# The toy", Level.VERDICTS, "“# A toy” → “# The toy”"),
 }
 
@@ -192,6 +199,12 @@ def test_the_table_names_what_differs_and_why_the_gravest_first(project, capsys)
     assert "torch 2.13.0 → 2.14.0; CPU kernels AVX2 → DEFAULT; python 3.11 → 3.12" in shown
     assert re.search(r"runs.csv statistical loss: 1\d of 15 numbers", shown)
     assert shown.endswith("holds: statistical (toy statistical)")
+
+
+def test_other_code_is_told_by_module(project):
+    (project.root / "src/common/toy.py").write_text("ANSWER = 43\n")
+    project.publish(shift=0.2)
+    assert verified(project).causes == ["other code (toy)"]
 
 
 def stamped(**stamp):

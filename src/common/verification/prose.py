@@ -15,20 +15,24 @@ def compare_notebooks(old: NotebookNode, new: NotebookNode, moved: bool) -> tupl
     Words must be the same, and sources where both name one source notebook. Printed numbers may differ by one in their
     last digit; by more, where the runs `moved`.
     """
-    if _cells(old) == _cells(new):
+    made = [book.metadata.get("compendium", {}) for book in (old, new)]
+    first = 0 if made[0] == made[1] else 1  # the first cell shows the stamp
+    if [dict(cell) for cell in old.cells[first:]] == [dict(cell) for cell in new.cells[first:]]:
         return Level.BITWISE, []
     if len(old.cells) != len(new.cells):
         return Level.VERDICTS, [f"{len(old.cells)} cells → {len(new.cells)}"]
-    sources = [cell.source for cell in old.cells[1:]], [cell.source for cell in new.cells[1:]]
     words, off = [], []
-    digests = [book.metadata.get("compendium", {}) for book in (old, new)]
-    if all(digests[0].get(f"{part} digest") == digests[1].get(f"{part} digest") for part in ("notebook", "parameters")):
-        words += [_said(n, a, b) for n, (a, b) in enumerate(zip(*sources, strict=True), start=1) if a != b]
-    for number, (one, other) in enumerate(zip(old.cells[1:], new.cells[1:], strict=True), start=1):
+    same_source = all(made[0].get(key) == made[1].get(key) for key in ("notebook digest", "parameters digest"))
+    for number, (one, other) in enumerate(zip(old.cells, new.cells, strict=True)):
+        if number < first:
+            continue
+        if same_source and one.source != other.source:
+            words.append(f"cell {number}: {first_difference(one.source, other.source)}")
         before, after = _shown(one), _shown(other)
-        if words_of(before) != words_of(after):
-            words.append(_said(number, before, after))
-        elif far := [pair for pair in zip(numbers_of(before), numbers_of(after), strict=True) if not close(*pair)]:
+        numbers = numbers_of(before), numbers_of(after)
+        if words_of(before) != words_of(after) or len(numbers[0]) != len(numbers[1]):
+            words.append(f"cell {number}: {first_difference(before, after)}")
+        elif far := [pair for pair in zip(*numbers, strict=True) if not close(*pair)]:
             off.append(f"cell {number}: {len(far)} numbers, first {far[0][0]} → {far[0][1]}")
     if words:
         return Level.VERDICTS, words + off
@@ -45,14 +49,6 @@ def strange_pictures(executed: NotebookNode, figures: set[bytes]) -> list[str]:
         for output in cell.get("outputs", [])
         if (picture := output.get("data", {}).get("image/png")) and base64.b64decode(picture) not in figures
     ]
-
-
-def _cells(notebook: NotebookNode) -> list[dict]:
-    return [dict(cell) for cell in notebook.cells[1:]]
-
-
-def _said(number: int, old: str, new: str) -> str:
-    return f"cell {number}: {first_difference(old, new)}"
 
 
 def _shown(cell: NotebookNode) -> str:

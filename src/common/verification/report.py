@@ -12,9 +12,10 @@ from rich.table import Table
 from common.errors import UserError
 from common.project import ROOT
 from common.scales import section
+from common.verification import stamps
 from common.verification.levels import Finding, Level, weakest
 from common.verification.manifest import altered
-from common.verification.snapshots import commit_of, committed, present
+from common.verification.snapshots import changed_modules, commit_of, committed, present
 from common.verification.study import compare_study
 
 PARTS = ("runs", "tables", "claims", "metrics", "figure data", "pictures", "notebook", "other files")
@@ -50,10 +51,18 @@ def verify(studies: list[str], scale: str, ref: str, root: Path = ROOT) -> list[
         if old and not new:
             raise UserError(f"{ref} holds results/{scale}/{study}, and they are not here: run `make figures`")
         if old:
-            found.append(Verified(study, *compare_study(study, old, new), altered(scale, study, root)))
+            findings, causes = compare_study(study, old, new)
+            if causes[:1] == [stamps.CODE]:
+                causes[0] += _named(changed_modules(study, commit, root))
+            found.append(Verified(study, findings, causes, altered(scale, study, root)))
     if not found:
         raise UserError(f"{ref} holds no results of {', '.join(studies)} at the scale {scale}: nothing to compare with")
     return found
+
+
+def _named(modules: list[str]) -> str:
+    shown = [name.removeprefix("common.") for name in modules[:5]]
+    return f" ({', '.join(shown)}{', …' if len(modules) > 5 else ''})" if modules else ""
 
 
 def show(verified: list[Verified], scale: str, ref: str) -> Level:

@@ -1,11 +1,14 @@
 """A study's published files, as they lie here or as a commit holds them."""
 
 import io
+import json
 import subprocess
 import tarfile
+import tempfile
 from pathlib import Path
 
 from common.errors import UserError
+from common.verification.fingerprint import code_of_study
 
 PARTS = ("results", "figures")
 UNCOMPARED = {"timing.csv"}  # differs from run to run
@@ -37,6 +40,18 @@ def committed(scale: str, study: str, commit: str, root: Path) -> Snapshot:
             if member.isfile() and Path(name).name not in UNCOMPARED:
                 found[f"{part}/{name}"] = archive.extractfile(member).read()
     return found
+
+
+def changed_modules(study: str, commit: str, root: Path) -> list[str]:
+    """Modules that the notebook of a study imports and that are not what they were in a commit."""
+    there = [name for name in ("src/common", f"notebooks/{study}.ipynb") if _git(root, "ls-tree", commit, name)]
+    if len(there) < 2:
+        return []
+    with tempfile.TemporaryDirectory() as folder:
+        with tarfile.open(fileobj=io.BytesIO(_git(root, "archive", "--format=tar", commit, *there))) as archive:
+            archive.extractall(folder, filter="data")
+        before, after = (json.loads(code_of_study(study, tree)) for tree in (Path(folder), root))
+    return [name for name in sorted(before | after) if before.get(name) != after.get(name)]
 
 
 def commit_of(ref: str, root: Path) -> str:

@@ -4,6 +4,7 @@ import ast
 
 from nbformat import NotebookNode
 
+CODE = "other code"
 SOURCES = ("code", "notebook", "parameters", "data", "tokens")  # by how much they explain
 
 
