@@ -26,7 +26,8 @@ FLOORS = (
     {"evidence", "figures"},
     {"analysis", "plots", "scorecard"},
     {"study"},
-    {"export", "runner", "stage", "cli"},
+    {"verification"},
+    {"export", "overview", "runner", "stage", "cli"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 MODULES = sorted(

@@ -43,6 +43,17 @@ def figures(
         if {"bases", "merging"} & set(chosen):  # have just been trained: the stage takes models from the cache
             _dvc("repro", "--single-item", f"checkpoints/dvc.yaml:checkpoints@{scale}")
     sys.stdout.write(f"figures/{scale}: {', '.join(chosen)}\n")
+    _compare_with_git(chosen, scale)
+
+
+def _compare_with_git(chosen: list[str], scale: str) -> None:
+    """Say how the figures agree with those of the last commit. That they are made is what was asked, and was done."""
+    from common.verification.report import show, verify
+
+    try:
+        show(verify(chosen, scale, "HEAD"), scale, "HEAD")
+    except UserError as error:
+        sys.stdout.write(f"not compared: {error}\n")
 
 
 @app.command()
@@ -71,6 +82,35 @@ def _prepared(scale: str, study: str) -> Iterator[tuple[str, list[str]]]:
             stages = [stage for name in chosen for stage in (f"tables@{name}-{scale}", f"notebook@{name}")]
             _dvc("repro", f"tokenizer@{scale}", *stages)
             yield scale, chosen
+
+
+@app.command()
+def verify(
+    study: Annotated[str, typer.Argument(help="One study, file by file; by default all of them, in short.")] = "",
+    scale: Annotated[str, typer.Option(help="A file in scales/; by default the one that params.yaml names.")] = "",
+    against: Annotated[str, typer.Option(metavar="REF", help="A commit, by any name that git knows.")] = "HEAD",
+) -> None:
+    """Compare results and figures that are here with those that git holds.
+
+    The exit code says what holds of all: 0 bitwise (the same bytes), 3 numerical (every number within its metric's
+    tolerance), 4 statistical (estimates inside each other's intervals), 5 verdicts (the same verdicts on the claims),
+    6 not even those. 1 and 2 are errors. Seconds and memory are not compared.
+    """
+    from common.verification import report
+
+    if study and study not in studies():
+        raise UserError(f"there is no study {study!r}; allowed: {', '.join(studies())}")
+    scale = scale or current_scale()
+    level = report.show(report.verify([study] if study else studies(), scale, against), scale, against)
+    raise typer.Exit(level)
+
+
+@app.command()
+def readme() -> None:
+    """Write the README's gallery and its table of claims anew, from the results."""
+    from common.overview import write_readme
+
+    sys.stdout.write(f"README.md: results of {write_readme()}\n")
 
 
 @app.command()

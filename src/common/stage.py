@@ -91,18 +91,11 @@ def checkpoints(scale: str) -> None:
 def notebook(study: str) -> None:
     """Notebook → its canonical source and the digest of the code it imports."""
     from common.notebooks import canonical, read_notebook
+    from common.verification.fingerprint import code_of_study
 
     source = read_notebook(ROOT / "notebooks" / f"{study}.ipynb")
     write_atomic(BUILD / "notebooks" / f"{study}.ipynb", canonical(source))
-    write_atomic(BUILD / "notebooks" / f"{study}.code.json", _code(study))
-
-
-def _code(study: str) -> str:
-    from common.notebooks import code_cells, read_notebook
-    from common.provenance import import_closure
-
-    source = read_notebook(ROOT / "notebooks" / f"{study}.ipynb")
-    return json.dumps(import_closure(code_cells(source)), indent=1) + "\n"
+    write_atomic(BUILD / "notebooks" / f"{study}.code.json", code_of_study(study))
 
 
 @app.command()
@@ -127,6 +120,7 @@ def study(study: str, scale: str) -> None:
 def _study(study: str, scale: str) -> None:
     from common.notebooks import check_parameters, notebook_digest, read_notebook
     from common.runner import execute
+    from common.verification.fingerprint import fingerprint
 
     knobs = section(scale, study)
     prepared = BUILD / "notebooks" / f"{study}.ipynb"
@@ -144,19 +138,6 @@ def _study(study: str, scale: str) -> None:
         raise UserError(f"{study}: {', '.join(changed)} changed while it ran; the result is not kept, run it again")
     executed.publish(before)
     sys.stderr.write(f"{study}: done in {(time.perf_counter() - begun) / 60:.1f} min\n")
-
-
-def fingerprint(study: str, scale: str) -> dict[str, str]:
-    """Everything that a study's result rests on, as digests."""
-    from common.notebooks import canonical, notebook_digest, read_notebook
-
-    return {
-        "notebook": notebook_digest(canonical(read_notebook(ROOT / "notebooks" / f"{study}.ipynb"))),
-        "code": notebook_digest(_code(study)),
-        "parameters": notebook_digest(json.dumps(section(scale, study), sort_keys=True)),
-        "data": notebook_digest((BUILD / "tables" / scale / f"{study}.json").read_text()),
-        "tokens": digest(BUILD / "tokens" / scale),
-    }
 
 
 def main() -> None:
