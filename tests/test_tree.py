@@ -26,7 +26,9 @@ FLOORS = (
     {"evidence", "figures"},
     {"analysis", "plots"},
     {"study"},
-    {"export", "runner", "stage", "cli"},
+    {"export", "forking", "runner"},
+    {"comparing", "stage"},
+    {"cli"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 MODULES = sorted(

@@ -81,6 +81,31 @@ def restore() -> None:
 
 
 @app.command()
+def fork(
+    study: Annotated[str, typer.Argument(help="The study to start from.")],
+    new: Annotated[str, typer.Argument(help="The new study's name: small letters, digits and _.")],
+) -> None:
+    """Start a study from another: notebook, knobs, plots, analysis, test, and the rows of its finished runs."""
+    from common.forking import fork as fork_study
+
+    made = fork_study(study, new)
+    shown = [str(path) for path in made if path.parts[0] != "results"]
+    sys.stdout.write("\n".join(shown) + "\n")
+    sys.stdout.write(f"{new}: forked from {study}; commit, so that its rows count, then change what you like\n")
+
+
+@app.command()
+def diff(
+    new: Annotated[str, typer.Argument(help="A study made by `compendium fork`.")],
+    scale: Annotated[str, typer.Option(help="A file in scales/; by default the one that params.yaml names.")] = "",
+) -> None:
+    """Show parameters, code and results of a fork against those of its parent."""
+    from common.comparing import compared
+
+    sys.stdout.write(compared(new, scale or current_scale()) + "\n")
+
+
+@app.command()
 def merge(
     config: Annotated[Path, typer.Argument(help="A mergekit file: merge_method, models, parameters and so on.")],
     out: Annotated[Path, typer.Argument(help="The merged model's folder, made anew.")],
