@@ -26,8 +26,9 @@ FLOORS = (
     {"evidence", "figures"},
     {"analysis", "plots"},
     {"study"},
-    {"export", "forking", "runner"},
+    {"export", "forking", "ledger", "runner"},
     {"comparing", "stage"},
+    {"planning"},
     {"cli"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

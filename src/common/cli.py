@@ -81,6 +81,21 @@ def restore() -> None:
 
 
 @app.command()
+def plan(
+    study: Annotated[str, typer.Argument(help="One study; by default all of them.")] = "",
+    scale: Annotated[str, typer.Option(help="A file in scales/; by default the one that params.yaml names.")] = "",
+) -> None:
+    """Say what `dvc repro` and `make figures` would run and why, how long it takes and with how much memory."""
+    with _prepared(scale, study) as (scale, chosen):
+        from common.planning import plan as plan_study
+        from common.sweep import cores
+
+        by_then: set[str] = set()
+        for name in chosen:
+            sys.stdout.write(plan_study(name, scale, cores(), by_then) + "\n")
+
+
+@app.command()
 def fork(
     study: Annotated[str, typer.Argument(help="The study to start from.")],
     new: Annotated[str, typer.Argument(help="The new study's name: small letters, digits and _.")],
