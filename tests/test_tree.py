@@ -26,7 +26,7 @@ FLOORS = (
     {"evidence", "figures"},
     {"analysis", "plots"},
     {"study"},
-    {"export", "forking", "ledger", "runner"},
+    {"export", "forking", "ledger", "runner", "sharing"},
     {"comparing", "stage"},
     {"planning"},
     {"cli"},

@@ -54,9 +54,44 @@ def prepare(
         sys.stdout.write(f"ready for notebooks at the scale {scale}\n")
 
 
+@app.command()
+def push(
+    study: Annotated[str, typer.Argument(help="One study; by default all of them.")] = "",
+    scale: Annotated[str, typer.Option(help="A file in scales/; by default the one that params.yaml names.")] = "",
+) -> None:
+    """Share with DVC's default remote: what studies read, their finished runs, the exported models."""
+    from common.sharing import push as push_studies
+
+    with _lent(scale, study) as (scale, chosen):
+        push_studies(chosen, scale, _dvc)
+    sys.stdout.write("pushed; commit dvc.lock, sharing/dvc.lock and checkpoints/dvc.lock, by which others find it\n")
+
+
+@app.command()
+def pull(
+    study: Annotated[str, typer.Argument(help="One study; by default all of them.")] = "",
+    scale: Annotated[str, typer.Option(help="A file in scales/; by default the one that params.yaml names.")] = "",
+) -> None:
+    """Fetch from DVC's default remote what studies read and their finished runs."""
+    from common.sharing import pull as pull_studies
+
+    with _lent(scale, study) as (scale, chosen):
+        new = pull_studies(chosen, scale, _dvc)
+    sys.stdout.write(f"{', '.join(chosen)} at {scale}: {new} runs new to this machine\n")
+
+
 @contextmanager
 def _prepared(scale: str, study: str) -> Iterator[tuple[str, list[str]]]:
     """Make what studies rest on, where it changed or is missing; yield the scale, lent to params.yaml, and names."""
+    with _lent(scale, study) as (scale, chosen):
+        stages = [stage for name in chosen for stage in (f"tables@{name}-{scale}", f"notebook@{name}")]
+        _dvc("repro", f"tokenizer@{scale}", *stages)
+        yield scale, chosen
+
+
+@contextmanager
+def _lent(scale: str, study: str) -> Iterator[tuple[str, list[str]]]:
+    """Lend params.yaml the scale; yield it and the names of the studies, one or all."""
     if (Path.cwd() / "params.yaml").exists() and Path.cwd().resolve() != ROOT.resolve():
         raise UserError(f"this environment belongs to the checkout in {ROOT}; run `make setup` here for one of its own")
     with only_one(BUILD / "locks" / "figures", "compendium figures"):
@@ -68,8 +103,6 @@ def _prepared(scale: str, study: str) -> Iterator[tuple[str, list[str]]]:
         for name in chosen:
             section(scale, name)  # refuses an unknown scale before anything starts
         with lend_scale(scale):
-            stages = [stage for name in chosen for stage in (f"tables@{name}-{scale}", f"notebook@{name}")]
-            _dvc("repro", f"tokenizer@{scale}", *stages)
             yield scale, chosen
 
 

@@ -89,6 +89,14 @@ def checkpoints(scale: str) -> None:
 
 
 @app.command()
+def runs(study: str, scale: str) -> None:
+    """A study's finished runs, taken out of the cache for `compendium push`."""
+    from common.sharing import pack
+
+    pack(study, scale)
+
+
+@app.command()
 def notebook(study: str) -> None:
     """Notebook → its canonical source and the digest of the code it imports."""
     from common.notebooks import canonical, read_notebook

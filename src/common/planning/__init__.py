@@ -4,8 +4,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from common.errors import UserError
@@ -18,14 +17,7 @@ NOTEBOOK_SECONDS = 30  # what a notebook takes that finds every run, as measured
 NOTEBOOK_MB = 700  # of the notebook itself, beside its workers
 
 
-@dataclass(frozen=True)
-class Todo:
-    """Runs of a sweep that are to be done for the same reason."""
-
-    sweep: str
-    why: str
-    seconds: list[float | None]
-    memory_mb: list[int | None]
+Run = dict[str, object]  # an entry of a rehearsal's account
 
 
 def plan(study: str, scale: str, workers: int, by_then: set[str]) -> str:
@@ -36,27 +28,24 @@ def plan(study: str, scale: str, workers: int, by_then: set[str]) -> str:
     account = _rehearsed(study, scale)
     digests = fingerprint(study, scale)
     changes = Changes(study, scale, digests)
-    runs = account["runs"]
-    there = {key for key, run in runs.items() if run["git"] or run["cache"]} | by_then
-    todo = {key: run for key, run in runs.items() if key not in there or key in account["files_needed"]}
-    fresh = {key: run for key, run in runs.items() if not run["cache"] and key not in by_then}
-    groups = _groups(todo, changes, there)
+    runs, needed = account["runs"], set(account["files_needed"])
+    there = {key for key, run in runs.items() if run["git"] or run["cache"]}
+    todo = {key: run for key, run in runs.items() if (key not in there or key in needed) and key not in by_then}
+    fresh = [run for key, run in runs.items() if not run["cache"] and key not in by_then]
     again = changes.of_notebook()
-    minutes = _minutes(groups, workers) if again or groups else 0.0
-    minutes_fresh = _minutes(_groups(fresh, changes, there), workers)
+    minutes = _minutes(todo.values(), workers) if again or todo else 0.0
+    minutes_fresh = _minutes(fresh, workers)
     write_plan(study, scale, digests, minutes, minutes_fresh)
     by_then |= todo.keys()
 
     cached, rows = sum(run["cache"] for run in runs.values()), sum(run["git"] for run in runs.values())
-    held = f"{len(runs)} runs, {cached} in the cache, {rows} in git"
-    if not again and not todo:
-        lines = [f"{study} at {scale}: nothing to do; {held}"]
-    else:
-        does = f"the notebook runs again: {'; '.join(again)}" if again else "the notebook runs"
-        lines = [f"{study} at {scale}: {does}; {held}"]
-        lines += [f"  {len(todo)} to do, {_told(groups, minutes, workers)}"]
-        lines += _table(groups, workers)
-        lines += [f"  times of {_rest(todo)}"] if todo else []
+    does = f"the notebook runs again: {'; '.join(again)}" if again else "the notebook runs" if todo else "nothing to do"
+    lines = [f"{study} at {scale}: {does}; {len(runs)} runs, {cached} in the cache, {rows} in git"]
+    if again or todo:
+        lines.append(f"  {len(todo)} to do, {_told(todo.values(), minutes, workers)}")
+    if todo:
+        reasons = {key: "its files are needed" if key in needed else changes.of_run(todo[key], there) for key in todo}
+        lines += [f"    {line}" for line in _table(todo, reasons, workers)] + [f"  times of {_rest(todo.values())}"]
     if account["ended"]:
         after = f" (last time: {', '.join(account['after'])})" if account["after"] else ""
         lines.append(f"  more may follow{after}, which depends on these runs: {account['ended']}")
@@ -76,44 +65,36 @@ def _rehearsed(study: str, scale: str) -> dict[str, object]:
         return json.loads(path.read_text())
 
 
-def _groups(todo: dict[str, dict], changes: Changes, there: set[str]) -> list[Todo]:
-    found: dict[tuple[str, str], Todo] = {}
+def _minutes(runs: Iterable[Run], workers: int) -> float:
+    """Of the notebook and its runs: sweeps follow each other, each as long as its runs by workers or its longest."""
+    sweeps: dict[str, list[float]] = {}
+    for run in runs:
+        if run["seconds"] is not None:
+            sweeps.setdefault(run["sweep"], []).append(run["seconds"])
+    return (NOTEBOOK_SECONDS + sum(max(sum(each) / workers, max(each)) for each in sweeps.values())) / 60
+
+
+def _told(runs: Collection[Run], minutes: float, workers: int) -> str:
+    unknown = sum(run["seconds"] is None for run in runs)
+    each = max((run["memory_mb"] for run in runs if run["memory_mb"] is not None), default=0)
+    memory = (NOTEBOOK_MB + min(workers, len(runs)) * each) / 1000
+    told = f"about {minutes:.1f} min with {workers} workers, {memory:.1f} GB"
+    return told + (f", besides {unknown} of whose like there is no past run" if unknown else "")
+
+
+def _table(todo: Mapping[str, Run], reasons: Mapping[str, str], workers: int) -> list[str]:
+    """A line for each sweep and reason."""
+    groups: dict[tuple[str, str], list[Run]] = {}
     for key, run in todo.items():
-        why = "its files are needed" if key in there and run["git"] else changes.of_run(run, there - todo.keys())
-        group = found.setdefault((run["sweep"], why), Todo(run["sweep"], why, [], []))
-        group.seconds.append(run["seconds"])
-        group.memory_mb.append(run["memory_mb"])
-    return list(found.values())
+        groups.setdefault((run["sweep"], reasons[key]), []).append(run)
+    rows = [("sweep", "runs", "min", "why")]
+    for (sweep, why), runs in groups.items():
+        rows.append((sweep, str(len(runs)), f"{_minutes(runs, workers) - NOTEBOOK_SECONDS / 60:.1f}", why))
+    wide = [max(len(row[place]) for row in rows) for place in range(3)]
+    return [f"{a:<{wide[0]}}  {b:>{wide[1]}}  {c:>{wide[2]}}  {d}" for a, b, c, d in rows]
 
 
-def _minutes(groups: Iterable[Todo], workers: int) -> float:
-    """Sweeps follow each other; a sweep is as long as its runs divided by workers, or as its longest."""
-    seconds: dict[str, list[float]] = {}
-    for group in groups:
-        seconds.setdefault(group.sweep, []).extend(value for value in group.seconds if value is not None)
-    each = [max(sum(values) / workers, max(values)) for values in seconds.values() if values]
-    return (NOTEBOOK_SECONDS + sum(each)) / 60
-
-
-def _told(groups: list[Todo], minutes: float, workers: int) -> str:
-    unknown = sum(value is None for group in groups for value in group.seconds)
-    at_once = min(workers, max((len(group.seconds) for group in groups), default=0))
-    each = max((value for group in groups for value in group.memory_mb if value is not None), default=0)
-    told = f"about {minutes:.1f} min with {workers} workers, {(NOTEBOOK_MB + at_once * each) / 1000:.1f} GB"
-    return told + (f", and {unknown} runs of whose like none was ever done" if unknown else "")
-
-
-def _table(groups: list[Todo], workers: int) -> list[str]:
-    rows = [
-        (group.sweep, str(len(group.seconds)), f"{_minutes([group], workers) - NOTEBOOK_SECONDS / 60:.1f}", group.why)
-        for group in groups
-    ]
-    rows = [("sweep", "runs", "min", "why"), *rows] if rows else []
-    wide = [max((len(row[place]) for row in rows), default=0) for place in range(3)]
-    return [f"    {a:<{wide[0]}}  {b:>{wide[1]}}  {c:>{wide[2]}}  {d}" for a, b, c, d in rows]
-
-
-def _rest(todo: dict[str, dict]) -> str:
-    here = sum(run["timed_here"] for run in todo.values())
-    elsewhere = sum(run["done_before"] and not run["timed_here"] for run in todo.values())
+def _rest(runs: Collection[Run]) -> str:
+    here = sum(run["timed_here"] for run in runs)
+    elsewhere = sum(run["done_before"] and not run["timed_here"] for run in runs)
     return f"past runs most like them: {here} by runs here, {elsewhere} by runs that git has the times of"

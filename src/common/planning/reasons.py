@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from common.comparing import flat
-from common.project import ROOT
+from common.project import BUILD, ROOT
 from common.provenance import import_closure, source_digest, versions
 from common.scales import section
 
@@ -32,7 +32,8 @@ class Changes:
         """Why the notebook runs again; nothing where it doesn't."""
         if not self.stamp:
             return ["there are no results yet"]
-        told = {"parameters": self._knobs(), "code": sorted(self.modules())}
+        imported = json.loads((BUILD / "notebooks" / f"{self.study}.code.json").read_text())
+        told = {"parameters": self._knobs(), "code": sorted(self.modules() & imported.keys())}
         return [f"{part} ({', '.join(told[part])})" if told.get(part) else part for part in dict.fromkeys(self.parts)]
 
     def of_run(self, run: dict[str, object], there: set[str]) -> str:
