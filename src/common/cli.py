@@ -37,10 +37,12 @@ def figures(
 
     `dvc repro` in its place does only what changed, and takes runs that git holds.
     """
+    from common.sharing import EXPORTED
+
     with _prepared(scale, study) as (scale, chosen):
         for name in chosen:
             _dvc("repro", "--force", "--single-item", f"study@{name}-{scale}")
-        if {"bases", "merging"} & set(chosen):  # have just been trained: the stage takes models from the cache
+        if EXPORTED & set(chosen):  # have just been trained: the stage takes models from the cache
             _dvc("repro", "--single-item", f"checkpoints/dvc.yaml:checkpoints@{scale}")
     sys.stdout.write(f"figures/{scale}: {', '.join(chosen)}\n")
 

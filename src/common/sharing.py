@@ -11,6 +11,7 @@ from common.project import BUILD, CACHE, ROOT
 from common.sweep.records import Cache, from_csv, read_record
 
 Dvc = Callable[..., None]  # runs a command of DVC's, raises `UserError` where it fails
+EXPORTED = {"bases", "merging"}  # studies whose trained models are exported; `make figures` of these ends with it
 
 
 def push(names: list[str], scale: str, dvc: Dvc) -> None:
@@ -20,19 +21,25 @@ def push(names: list[str], scale: str, dvc: Dvc) -> None:
     runs = [_stage(name, scale) for name in names]
     dvc("repro", "--force", "--single-item", *runs)
     dvc("push", "--with-deps", *(f"study@{name}-{scale}" for name in names))
-    models = [f"checkpoints/dvc.yaml:checkpoints@{scale}"] if (BUILD / "checkpoints" / scale).is_dir() else []
-    dvc("push", *runs, *models)
+    there = (BUILD / "checkpoints" / scale).is_dir()
+    dvc("push", *runs, *(_models(scale) if there and EXPORTED & set(names) else []))
 
 
 def pull(names: list[str], scale: str, dvc: Dvc) -> int:
     """Fetch what the studies read and their finished runs, and put these into the cache; how many were new."""
     dvc("pull", "--with-deps", *(f"study@{name}-{scale}" for name in names))
     dvc("pull", *(_stage(name, scale) for name in names))
+    if EXPORTED & set(names):
+        dvc("pull", "--allow-missing", *_models(scale))
     return sum(unpack(packed(name, scale), Cache(CACHE / "runs")) for name in names)
 
 
 def _stage(name: str, scale: str) -> str:
     return f"sharing/dvc.yaml:runs@{name}-{scale}"
+
+
+def _models(scale: str) -> list[str]:
+    return [f"checkpoints/dvc.yaml:checkpoints@{scale}"]
 
 
 def _rows(name: str, scale: str) -> Path:
