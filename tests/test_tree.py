@@ -27,7 +27,10 @@ FLOORS = (
     {"analysis", "plots", "scorecard"},
     {"study"},
     {"verification"},
-    {"export", "overview", "runner", "stage", "cli"},
+    {"export", "overview", "forking", "ledger", "runner", "sharing"},
+    {"comparing", "stage"},
+    {"planning"},
+    {"cli"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 MODULES = sorted(

@@ -37,10 +37,12 @@ def figures(
 
     `dvc repro` in its place does only what changed, and takes runs that git holds.
     """
+    from common.sharing import EXPORTED
+
     with _prepared(scale, study) as (scale, chosen):
         for name in chosen:
             _dvc("repro", "--force", "--single-item", f"study@{name}-{scale}")
-        if {"bases", "merging"} & set(chosen):  # have just been trained: the stage takes models from the cache
+        if EXPORTED & set(chosen):  # have just been trained: the stage takes models from the cache
             _dvc("repro", "--single-item", f"checkpoints/dvc.yaml:checkpoints@{scale}")
     sys.stdout.write(f"figures/{scale}: {', '.join(chosen)}\n")
     _compare_with_git(chosen, scale)
@@ -65,9 +67,44 @@ def prepare(
         sys.stdout.write(f"ready for notebooks at the scale {scale}\n")
 
 
+@app.command()
+def push(
+    study: Annotated[str, typer.Argument(help="One study; by default all of them.")] = "",
+    scale: Annotated[str, typer.Option(help="A file in scales/; by default the one that params.yaml names.")] = "",
+) -> None:
+    """Share with DVC's default remote: what studies read, their finished runs, the exported models."""
+    from common.sharing import push as push_studies
+
+    with _lent(scale, study) as (scale, chosen):
+        push_studies(chosen, scale, _dvc)
+    sys.stdout.write("pushed; commit dvc.lock, sharing/dvc.lock and checkpoints/dvc.lock, by which others find it\n")
+
+
+@app.command()
+def pull(
+    study: Annotated[str, typer.Argument(help="One study; by default all of them.")] = "",
+    scale: Annotated[str, typer.Option(help="A file in scales/; by default the one that params.yaml names.")] = "",
+) -> None:
+    """Fetch from DVC's default remote what studies read and their finished runs."""
+    from common.sharing import pull as pull_studies
+
+    with _lent(scale, study) as (scale, chosen):
+        new = pull_studies(chosen, scale, _dvc)
+    sys.stdout.write(f"{', '.join(chosen)} at {scale}: {new} runs new to this machine\n")
+
+
 @contextmanager
 def _prepared(scale: str, study: str) -> Iterator[tuple[str, list[str]]]:
     """Make what studies rest on, where it changed or is missing; yield the scale, lent to params.yaml, and names."""
+    with _lent(scale, study) as (scale, chosen):
+        stages = [stage for name in chosen for stage in (f"tables@{name}-{scale}", f"notebook@{name}")]
+        _dvc("repro", f"tokenizer@{scale}", *stages)
+        yield scale, chosen
+
+
+@contextmanager
+def _lent(scale: str, study: str) -> Iterator[tuple[str, list[str]]]:
+    """Lend params.yaml the scale; yield it and the names of the studies, one or all."""
     if (Path.cwd() / "params.yaml").exists() and Path.cwd().resolve() != ROOT.resolve():
         raise UserError(f"this environment belongs to the checkout in {ROOT}; run `make setup` here for one of its own")
     with only_one(BUILD / "locks" / "figures", "compendium figures"):
@@ -79,8 +116,6 @@ def _prepared(scale: str, study: str) -> Iterator[tuple[str, list[str]]]:
         for name in chosen:
             section(scale, name)  # refuses an unknown scale before anything starts
         with lend_scale(scale):
-            stages = [stage for name in chosen for stage in (f"tables@{name}-{scale}", f"notebook@{name}")]
-            _dvc("repro", f"tokenizer@{scale}", *stages)
             yield scale, chosen
 
 
@@ -118,6 +153,46 @@ def restore() -> None:
     """Let params.yaml name its own scale again, after a `make figures SCALE=…` that was killed."""
     restore_scale()
     sys.stdout.write(f"params.yaml: scale {current_scale()}\n")
+
+
+@app.command()
+def plan(
+    study: Annotated[str, typer.Argument(help="One study; by default all of them.")] = "",
+    scale: Annotated[str, typer.Option(help="A file in scales/; by default the one that params.yaml names.")] = "",
+) -> None:
+    """Say what `dvc repro` and `make figures` would run and why, how long it takes and with how much memory."""
+    with _prepared(scale, study) as (scale, chosen):
+        from common.planning import plan as plan_study
+        from common.sweep import cores
+
+        by_then: set[str] = set()
+        for name in chosen:
+            sys.stdout.write(plan_study(name, scale, cores(), by_then) + "\n")
+
+
+@app.command()
+def fork(
+    study: Annotated[str, typer.Argument(help="The study to start from.")],
+    new: Annotated[str, typer.Argument(help="The new study's name: small letters, digits and _.")],
+) -> None:
+    """Start a study from another: notebook, knobs, plots, analysis, test, and the rows of its finished runs."""
+    from common.forking import fork as fork_study
+
+    made = fork_study(study, new)
+    shown = [str(path) for path in made if path.parts[0] != "results"]
+    sys.stdout.write("\n".join(shown) + "\n")
+    sys.stdout.write(f"{new}: forked from {study}; commit, so that its rows count, then change what you like\n")
+
+
+@app.command()
+def diff(
+    new: Annotated[str, typer.Argument(help="A study made by `compendium fork`.")],
+    scale: Annotated[str, typer.Option(help="A file in scales/; by default the one that params.yaml names.")] = "",
+) -> None:
+    """Show parameters, code and results of a fork against those of its parent."""
+    from common.comparing import compared
+
+    sys.stdout.write(compared(new, scale or current_scale()) + "\n")
 
 
 @app.command()

@@ -15,6 +15,7 @@ import typer
 from common.environment import STARTER
 from common.errors import UserError, run_command
 from common.files import atomic_folder, digest, write_atomic
+from common.ledger import settle
 from common.processes import exit_with, only_one
 from common.project import BUILD, CACHE, DATA, ROOT
 from common.scales import lent_scale, section
@@ -88,6 +89,14 @@ def checkpoints(scale: str) -> None:
 
 
 @app.command()
+def runs(study: str, scale: str) -> None:
+    """A study's finished runs, taken out of the cache for `compendium push`."""
+    from common.sharing import pack
+
+    pack(study, scale)
+
+
+@app.command()
 def notebook(study: str) -> None:
     """Notebook → its canonical source and the digest of the code it imports."""
     from common.notebooks import canonical, read_notebook
@@ -137,7 +146,8 @@ def _study(study: str, scale: str) -> None:
     if changed:
         raise UserError(f"{study}: {', '.join(changed)} changed while it ran; the result is not kept, run it again")
     executed.publish(before)
-    sys.stderr.write(f"{study}: done in {(time.perf_counter() - begun) / 60:.1f} min\n")
+    minutes = (time.perf_counter() - begun) / 60
+    sys.stderr.write(f"{study}: done in {minutes:.1f} min{settle(study, scale, before, minutes)}\n")
 
 
 def main() -> None:

@@ -1,0 +1,49 @@
+"""What was planned against what it took, study by study, on this machine."""
+
+import csv
+import io
+import json
+import os
+import time
+
+from common.environment import FRESH
+from common.files import write_atomic
+from common.project import BUILD
+
+PLANS = BUILD / "plans"
+COLUMNS = ("study", "scale", "planned", "took", "finished")  # minutes, minutes, UTC
+
+
+def write_plan(study: str, scale: str, fingerprint: dict[str, str], minutes: float, minutes_fresh: float) -> None:
+    """Keep an estimate until the study runs; `minutes_fresh` where no row of git stands for a run."""
+    plan = {"fingerprint": fingerprint, "minutes": minutes, "minutes_fresh": minutes_fresh}
+    write_atomic(PLANS / scale / f"{study}.json", json.dumps(plan, indent=1) + "\n")
+
+
+def settle(study: str, scale: str, fingerprint: dict[str, str], took: float) -> str:
+    """Write down what a run took, in minutes, beside its plan, and say so; a plan of other sources is none."""
+    path, planned = PLANS / scale / f"{study}.json", None
+    if path.exists():
+        plan = json.loads(path.read_text())
+        path.unlink()  # what it planned is done
+        if plan["fingerprint"] == fingerprint:
+            planned = plan["minutes_fresh" if FRESH in os.environ else "minutes"]
+    finished = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    row = {"study": study, "scale": scale, "planned": planned, "took": round(took, 2), "finished": finished}
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows([*_rows(), row])
+    write_atomic(PLANS / "ledger.csv", text.getvalue())
+    return "" if planned is None else f", planned {planned:.1f}"
+
+
+def last(study: str, scale: str) -> str | None:
+    """How the last plan that was followed did."""
+    rows = [row for row in _rows() if (row["study"], row["scale"]) == (study, scale) and row["planned"]]
+    return f"last planned {float(rows[-1]['planned']):.1f} min, took {rows[-1]['took']}" if rows else None
+
+
+def _rows() -> list[dict[str, str]]:
+    path = PLANS / "ledger.csv"
+    return list(csv.DictReader(io.StringIO(path.read_text()))) if path.exists() else []

@@ -1,0 +1,80 @@
+"""Why a notebook, or a run, is not there yet: what changed since the results in git were made."""
+
+import json
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from common.comparing import flat
+from common.project import BUILD, ROOT
+from common.provenance import import_closure, source_digest, versions
+from common.scales import section
+
+STAMP = {"notebook": "notebook", "code": "code", "parameters": "parameters", "data": "data", "tokens": "data"}
+
+
+class Changes:
+    """What differs now from what a study's results at a scale were made with."""
+
+    def __init__(self, study: str, scale: str, fingerprint: dict[str, str], root: Path = ROOT):
+        self.study, self.scale, self.root = study, scale, root
+        path = root / "results" / scale / study / "notebook.ipynb"
+        self.stamp = json.loads(path.read_text())["metadata"]["compendium"] if path.exists() else {}
+        self.parts = [
+            part for name, part in STAMP.items() if self.stamp.get(f"{name} digest") != fingerprint[name][:16]
+        ]
+        if self.stamp.get("versions") != ", ".join(f"{name} {version}" for name, version in versions().items()):
+            self.parts.append("versions")
+
+    def of_notebook(self) -> list[str]:
+        """Why the notebook runs again; nothing where it doesn't."""
+        if not self.stamp:
+            return ["there are no results yet"]
+        imported = json.loads((BUILD / "notebooks" / f"{self.study}.code.json").read_text())
+        told = {"parameters": self._knobs(), "code": sorted(self.modules() & imported.keys())}
+        return [f"{part} ({', '.join(told[part])})" if told.get(part) else part for part in dict.fromkeys(self.parts)]
+
+    def of_run(self, run: dict[str, object], there: set[str]) -> str:
+        """Why a run is to be done, as far as can be told: `run` is an entry of a rehearsal's account."""
+        if not run["done_before"]:
+            return "missing"
+        if run["differs"]:
+            return f"parameter {', '.join(run['differs'])}"
+        found = ["inputs"] if set(run["inputs"]) - there else []
+        found += [part for part in ("data", "versions") if part in self.parts]
+        modules = self.modules() and sorted(self.modules() & _closure(run["module"]))
+        # Its parameters, inputs, data and versions are as they were: what is left of its key is its code.
+        return ", ".join(found + [f"code {name.removeprefix('common.')}" for name in modules]) or "code"
+
+    def _knobs(self) -> list[str]:
+        """Names of the parameters that dvc.lock has otherwise."""
+        locked = yaml.safe_load((self.root / "dvc.lock").read_text())["stages"]
+        stage = locked.get(f"study@{self.study}-{self.scale}", {"params": {}})
+        old = dict(flat(stage["params"].get(f"scales/{self.scale}.yaml", {}).get(self.study, {})))
+        now = dict(flat(section(self.scale, self.study, self.root)))
+        return [name for name in {**old, **now} if old.get(name, ...) != now.get(name, ...)]
+
+    @cache  # noqa: B019 (there are as many as studies)
+    def modules(self) -> set[str]:
+        """Modules whose code, comments aside, is not that of the commit that holds the results."""
+        place = f"results/{self.scale}/{self.study}/runs.csv"
+        commit = self._git("log", "-1", "--format=%H", "--", place).strip()
+        changed = set()
+        for name in self._git("diff", "--name-only", commit, "--", "src/common").split() if commit else []:
+            path = self.root / name
+            now, old = path.read_text() if path.exists() else "", self._git("show", f"{commit}:{name}")
+            if path.suffix == ".py" and source_digest(now) != source_digest(old):
+                parts = path.relative_to(self.root / "src").with_suffix("").parts
+                changed.add(".".join(parts).removesuffix(".__init__"))
+        return changed
+
+    def _git(self, *arguments: str) -> str:
+        command = ["git", "-C", str(self.root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+@cache
+def _closure(module: str) -> set[str]:
+    return set(import_closure([f"import {module}"]))
