@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, NullLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, PercentFormatter
 
 from common.analysis.alignment.plateaus import Plateau
 from common.figures import PAGE, PALETTE, RULE, label_lines, use_style
@@ -94,6 +94,8 @@ def frontier(table: pd.DataFrame) -> Figure:
     ax.set(xlabel="KL to the start (nats a reply)", ylabel="reward: log-odds of the\nwanted sentiment (nats)")
     ax.set_xscale("log")
     ax.set_xlim(table["kl"].min() / 1.6, table["kl"].max() * 1.6)
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
     label_lines(ax, lines)
     return figure
