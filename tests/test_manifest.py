@@ -60,6 +60,17 @@ def test_a_study_that_ran_again_leaves_the_rows_of_others_as_they_were(project):
     assert after["toy/arms"]["sha256"] != before["toy/arms"]["sha256"]
 
 
+@pytest.mark.parametrize("name", ["notebook.ipynb", "timing.csv"])
+def test_torn_results_of_one_study_keep_no_other_from_its_rows_and_are_named(project, name):
+    for part in ("results", "figures"):
+        shutil.copytree(project.file(part), project.root / part / "tiny/another")
+    (project.root / "results/tiny/another" / name).write_text("{")
+    project.publish()
+    assert read_manifest("tiny", project.root).keys() == {"toy/arms"}
+    expected = [f"another/arms: {says}" for says in ("the figure has no row", "its study's results can't be read")]
+    assert problems("tiny", project.root) == expected
+
+
 def change_row(name, value):
     return lambda project: rewrite(project, lambda rows: rows["toy/arms"].update({name: value}))
 

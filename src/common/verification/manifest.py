@@ -8,6 +8,7 @@ the pipeline's: seconds and hardware are those of the last computation.
 import csv
 import fcntl
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from nbformat import NotebookNode
@@ -41,12 +42,13 @@ def described(scale: str, root: Path = ROOT) -> dict[str, dict[str, object]]:
     """A row for each figure of a scale, `study/figure`, from what is published.
 
     `seconds` are those of all runs of the figure's study, on one core each; `cell` counts the cells of the source
-    notebook from one.
+    notebook from one. A study whose results are torn or gone gets no rows, which is a problem of its own and keeps no
+    other study from having them.
     """
     rows = {}
     for folder in sorted(path for path in (root / "figures" / scale).glob("*") if path.is_dir()):
         executed = root / "results" / scale / folder.name / "notebook.ipynb"
-        if executed.is_file():
+        with suppress(UserError, OSError, ValueError, KeyError):
             rows |= _of_study(folder, read_notebook(executed), executed.with_name("timing.csv"), root)
     return rows
 
@@ -55,6 +57,8 @@ def _of_study(folder: Path, executed: NotebookNode, timing: Path, root: Path) ->
     stamp, cells = executed.metadata.get("compendium", {}), cells_of_figures(executed)
     with timing.open() as file:
         seconds = [float(row["seconds"]) for row in csv.DictReader(file)]
+    if not seconds:
+        raise UserError(f"{timing} holds no runs")
     scale, study = folder.parent.name, folder.name
     made = {
         "parameters": f"scales/{stamp.get('scale')}.yaml: {study}",
@@ -117,6 +121,7 @@ def problems(scale: str, root: Path = ROOT) -> list[str]:
     }
     found = [f"{name}: the figure has no row" for name in sorted(drawn - rows.keys())]
     found += [f"{name}: the row has no figure" for name in sorted(rows.keys() - drawn)]
+    found += [f"{name}: its study's results can't be read" for name in sorted(drawn - now.keys())]
     for name in sorted(rows.keys() & now.keys()):
         found += [f"{name}: {line}" for line in _unlike(rows[name], now[name])]
         if rows[name].get("cell") is None:
