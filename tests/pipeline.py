@@ -2,15 +2,32 @@
 
 import csv
 import json
+import re
+import shlex
 import shutil
 import sys
 from pathlib import Path
 
 from common.files import digest
+from common.project import ROOT
 
 # With what runs the tests, nothing installed.
 MAKE = ("make", "figures", f"VENV={sys.prefix}", f"READY={sys.executable}")
 TIMED = {"timing.csv"}  # outside every comparison
+
+
+def blocks(page, language, scale="laptop"):
+    """Blocks of code in one of docs/, speaking of this scale."""
+    found = re.findall(rf"(?ms)^```{language}\n(.*?)^```", (ROOT / "docs" / page).read_text())
+    return [block.replace("-laptop", f"-{scale}") for block in found]
+
+
+def carried_out(checkout, block):
+    """What each command of a block of a document prints, carried out one after another."""
+    commands = [shlex.split(line, comments=True) for line in block.splitlines()]
+    return [
+        checkout.ok(*(MAKE + tuple(words[2:]) if words[:2] == ["make", "figures"] else words)) for words in commands
+    ]
 
 
 def content(checkout, *folders):

@@ -22,13 +22,10 @@ from common.notebooks import check_parameters
 from common.project import ROOT
 from common.signature import default_parameters, mistakes, parameter_types, parameters_cell
 from common.sweep import workers
+from pipeline import blocks
 
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [*DOCS, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
-
-
-def blocks(page, language):
-    return re.findall(rf"(?ms)^```{language}\n(.*?)^```", (ROOT / "docs" / page).read_text())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -1,6 +1,7 @@
 """From a clone to figures, as a reader would do it, at the tiny scale. The tests build on each other in order."""
 
 import json
+import re
 import shutil
 from itertools import product
 from pathlib import Path
@@ -9,7 +10,18 @@ import pytest
 import yaml
 
 from common.verification.manifest import problems
-from pipeline import MAKE, cached, content, keeps_contract, makes_the_same_again, rows_of, stamped_and_clean
+from conftest import Checkout
+from pipeline import (
+    MAKE,
+    blocks,
+    cached,
+    carried_out,
+    content,
+    keeps_contract,
+    makes_the_same_again,
+    rows_of,
+    stamped_and_clean,
+)
 
 STUDY = "bases"  # the one that draws least
 RUNS = {
@@ -182,3 +194,58 @@ def test_a_scale_lent_by_a_killed_run_is_put_back_unless_someone_chose_another(c
     checkout.run("compendium", "figures", "--scale", "huge")
     assert "scale: tiny" in (checkout.root / "params.yaml").read_text()
     assert not note.exists()
+
+
+def test_the_worked_example_of_a_fork_shares_what_it_does_not_change(checkout):
+    start, go_on = blocks("fork.md", "sh", scale="tiny")
+    checkout.edit("params.yaml", "scale: mini", "scale: tiny")
+    checkout.ok("git", "config", "user.name", "test")
+    checkout.ok("git", "config", "user.email", "test@test")
+    *made, plan = start.splitlines()
+    carried_out(checkout, "\n".join(made))
+    checkout.commit("results/tiny")  # which git ignores, other than those of larger scales
+    runs = checkout.root / ".cache/runs"
+    runs.rename(runs.with_name("aside"))
+    (planned,) = carried_out(checkout, plan)
+    shutil.rmtree(runs, ignore_errors=True)
+    runs.with_name("aside").rename(runs)
+    assert "three_answers at tiny: the notebook runs again: there are no results yet; " in planned
+    assert "14 runs, 0 in the cache, 14 in git\n  0 to do" in planned
+    assert "no row of git counts: 14 to do" in planned
+
+    (knob,) = blocks("fork.md", "diff")
+    old, new = (line[1:] for line in knob.splitlines())
+    head, _, tail = (checkout.root / "scales/tiny.yaml").read_text().rpartition(old)
+    (checkout.root / "scales/tiny.yaml").write_text(head + new + tail)
+    there = cached(checkout)
+    planned, repeated, compared = carried_out(checkout, go_on)
+    assert "14 runs, 8 in the cache, 8 in git\n  6 to do" in planned
+    assert re.findall(r"(\w+) +(\d) +[\d.]+  parameter candidates\n", planned) == [
+        ("pilot_knowledge", "2"),
+        ("knowledge", "4"),
+    ]
+    assert "times of past runs most like them: 6 by runs here" in planned
+    assert sorted(re.findall(r"(\w+): \d runs, 0 there, (\d) to do", repeated)) == [
+        ("knowledge", "4"),
+        ("pilot_knowledge", "2"),
+    ]
+    assert re.search(r"three_answers: done in [\d.]+ min, planned [\d.]+\n", repeated)
+    assert {path: time for path, time in cached(checkout).items() if path in there} == there
+    assert "candidates: 4 → 3\n" in compared
+    assert "Code\n  no difference\n" in compared
+    assert "runs: 8 shared, 6 new, 6 no more\n" in compared
+
+
+def test_what_one_clone_pushes_another_pulls_and_computes_nothing(checkout, tmp_path):
+    push, pull = blocks("sharing.md", "sh")
+    carried_out(checkout, push.replace("REMOTE", str(tmp_path / "remote")))
+    other = Checkout(tmp_path / "other")
+    checkout.ok("git", "clone", "--quiet", str(checkout.root), str(other.root))
+    pulled, made = carried_out(other, pull)
+    assert f"{STUDY} at tiny: {RUNS[STUDY]} runs new to this machine" in pulled
+    keys = {row["key"] for row in rows_of(checkout.root / "results/tiny" / STUDY)}
+    assert {path.stem for path in cached(other)} == keys
+    assert "to do" not in made
+    assert "Running stage 'tokenizer" not in made
+    folders = (f"results/tiny/{STUDY}", f"figures/tiny/{STUDY}")
+    assert content(other, *folders) == content(checkout, *folders)
