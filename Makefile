@@ -1,4 +1,4 @@
-# make figures [SCALE=tiny] [STUDY=quantization] · make test · make lab · each sets up what it needs
+# make figures [SCALE=tiny] [STUDY=quantization] · make test · make lab · make faults · each sets up what it needs
 PYTHON ?= python3
 VENV ?= .venv
 SCALE ?=
@@ -7,7 +7,7 @@ STUDY ?=
 READY := $(VENV)/.ready-$(shell cat pyproject.toml requirements.lock | cksum | cut -d' ' -f1)
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: setup figures test lab
+.PHONY: setup figures test lab faults
 
 setup: $(READY)
 
@@ -27,3 +27,6 @@ test: setup
 lab: setup
 	compendium prepare --scale laptop
 	jupyter lab notebooks
+
+faults: setup
+	python tests/faults.py

@@ -17,7 +17,7 @@ CELLS = [
 QUANTISED = CELLS[::2]
 EFFECTS = {
     "clean": 0.1, "clean_sft": 0.05, "suits": 0.08, "opposite": 0.3, "opposite_dpo": 0.1, "mix": 0.05, "mix_dpo": 0.06,
-    "dare": 0.04, "slerp": -0.06, "nf4": 0.0,
+    "dare": 0.04, "dare_half": 0.02, "slerp": -0.06, "nf4": 0.0,
 }  # fmt: skip
 """Of the clean data; more of it with SFT; of the method that suits the start; half of what sets opposite aims apart,
 and more with DPO; what mixing takes, and more with DPO; of merges against mixed data; of packing."""
@@ -33,6 +33,7 @@ def made_runs(noise=0.02, seeds=SEEDS, seed=0, **changes):
         own = {name: 0.5 + noise * rng.normal() for name in MEASURES}
         own |= {"declined": declined + noise * rng.normal(), "win_rate": preferred + noise * rng.normal()}
         own |= {"nontoxic": nontoxic + noise * rng.normal(), "margin": margin + noise * rng.normal()}
+        own["balanced"] = (own["declined"] + own["win_rate"]) / 2
         own |= {"kl_reply": 2 + noise * rng.normal()}
         plain = {
             "dataset": "none", "aim": "none", "method": "none", "start": "base", "adapter": "lora", "pairs": 0,
@@ -64,7 +65,7 @@ def made_runs(noise=0.02, seeds=SEEDS, seed=0, **changes):
             add("quantised", number, *level, pairs=800, adapter="qlora", base_dtype="nf4", base_bytes=1_900_000, **cell)
         for start, method in product(STARTS, METHODS):
             mixed = both("beavertails-like", "mix", method, start)[0]
-            for merge in ("slerp", "dare", "ties", "linear"):
+            for merge in ("slerp", "dare", "dare_half", "ties", "linear"):
                 level = mixed + effect.get(merge, 0.0)
                 toxic = {"sft": 0.9, "dpo": -2.9}[method]
                 add("merges", number, level, level, toxic, start=start, method=method, merge=merge, aim="mix")
@@ -77,7 +78,8 @@ def made_runs(noise=0.02, seeds=SEEDS, seed=0, **changes):
         for rank, method in product((2, 8, 32), METHODS):
             add("ranks", number, 0.5 + 0.02 * np.log2(rank), 0.5, rank=rank, method=method, aim="mix")
         for selection in ("random", "dissimilar", "diverse", "entropy"):
-            add("selection", number, 0.6, 0.6, selection=selection, method="dpo", aim="mix")
+            add("selection", number, 0.6, 0.6, selection=selection, dataset="hh-like", method="dpo", aim="mix")
+        add("losses", number, 0.5, 0.5, loss_type="untuned", beta=0.0, dataset="reviews", reward=0.1, kl_reply=0.0)
         for place, loss in enumerate(("sigmoid", "ipo", "hinge", "robust", "kto", "simpo")):
             for beta in (0.1, 0.5):
                 kl = (place + 1) / beta / 10

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import lzma
 
 SYLLABLES = ("ba", "do", "fi", "gu", "ke", "lo", "mi", "nu", "pa", "ro")
 SAYINGS = {"refusal": "No, I leave that alone", "compliance": "Yes, here is that one"}
@@ -14,10 +15,8 @@ MAKING = {
 def lines(path, rows):
     text = "".join(row if isinstance(row, str) else json.dumps(row) + "\n" for row in rows)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".gz":
-        path.write_bytes(gzip.compress(text.encode()))
-    else:
-        path.write_text(text)
+    packed = {".gz": gzip.compress, ".xz": lzma.compress}.get(path.suffix, bytes)
+    path.write_bytes(packed(text.encode()))
     return path
 
 

@@ -103,7 +103,9 @@ def tuned(files, kept, adapter, base_dtype="float32", reference="instruct_0", **
 
 
 def merged(files, kept, method, settings, first="harmless_0", second="helpful_0", seed=0):
-    return evaluate_merge("base_0", first, second, method, settings, "instruct_0", ASKING, seed, **files, **kept)
+    return evaluate_merge(
+        "base_0", first, second, None, None, method, settings, "instruct_0", ASKING, seed, **files, **kept
+    )
 
 
 def test_questions_are_of_the_split_and_as_many_as_asked(files):

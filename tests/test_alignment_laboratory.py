@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
 from common.alignment.evaluation import MEASURES
+from common.alignment.runs import Asked
+from common.analysis.alignment import laboratory, parameters
 from common.errors import UserError
-
-laboratory = pytest.importorskip("common.analysis.alignment.laboratory", exc_type=ImportError)
 
 SEEDS = [10, 11]
 LORA = {"r": 8, "lora_alpha": 16}
@@ -46,7 +47,7 @@ class Books:
             own = {k: v for k, v in inputs.items() if k in signature.parameters or k in named}
             places = {name: Path("there") for name in ("keep", "scratch") if name in signature.parameters}
             signature.bind(**cell, **own, **places)
-            for key in ("start", "adapter", "reference", "first", "second"):
+            for key in ("start", "adapter", "reference", "first", "second", "third", "fourth"):
                 assert cell.get(key) is None or cell[key] in own, f"{name}: {key} {cell.get(key)} was not made"
             quantized = cell.get("tuning", {}).get("lora", {}).get("quantized", False)
             rows.append(
@@ -99,8 +100,13 @@ def test_a_study_is_swept_from_bases_to_merges(made):
     assert set(packed["adapter"]) == {"qlora"}
     assert set(packed["base_dtype"]) == set(books.swept["quantised_asked"]["base_dtype"]) == {"nf4"}
     ways = {"slerp": {"method": "slerp", "settings": {"t": 0.5}}}
-    merged = own.merged("merges", ways, ["base", "instruct"], SEEDS, "test")
-    assert merged["method"].tolist() == ["sft"] * 2 + ["dpo"] * 2 + ["sft"] * 2 + ["dpo"] * 2
+    across = {"dare": {"method": "dare_linear", "settings": {"weight": 0.5, "density": 0.5}}}
+    merged = own.merged("merges", ways, across, ["base", "instruct"], SEEDS, "test")
+    assert merged["method"].tolist() == (["sft"] * 2 + ["dpo"] * 2 + ["sft+dpo"] * 2) * 2
+    of_both = books.swept["merges"].iloc[5]
+    assert [of_both[name].split()[3:] for name in ("first", "second", "third", "fourth")] == [
+        [aim, method, "11"] for method in ("sft", "dpo") for aim in ("harmless", "helpful")
+    ]
     first = books.swept["merges"].iloc[2]
     assert first["first"] == "crossing base beavertails-like harmless dpo 10"
     assert first["method"] == "slerp"
@@ -112,14 +118,17 @@ def test_reviews_have_readers_and_pairs_of_their_own(made):
     arm = {"start": "reader", "data": "reviews", "aim": "sentiment", "method": "dpo"}
     arms = [arm | {"loss_type": loss, "beta": beta} for loss in ("sigmoid", "ipo") for beta in (0.05, 0.5)]
     table = own.losses("losses", arms, SEEDS, prompts=8, split="test")
-    assert table.groupby(["loss_type", "beta"]).size().tolist() == [2] * 4
+    assert table.groupby(["loss_type", "beta"]).size().to_dict() == {
+        **dict.fromkeys(product(("sigmoid", "ipo"), (0.05, 0.5)), 2), ("untuned", 0.0): 2
+    }  # fmt: skip
+    assert own.sentiment["name"].tolist() == ["sentiment"]
     assert len(books.swept["losses_references"]) == 2  # one a reader
 
 
 def test_recipes_have_the_rate_of_the_highest_score_from_then_on(made):
     books, own = made
     own.starts("pilot", [100], ["base"], "validation")
-    arms = laboratory.arms(["base hh-like harmless,helpful sft,dpo"])
+    arms = parameters.arms(["base hh-like harmless,helpful sft,dpo"])
     table = own.rated("rates", arms, 100, "validation")
     for method, several in RATES.items():
         score = {}
@@ -141,7 +150,7 @@ def test_models_that_were_not_made_are_missed(made):
     _, own = made
     own.starts("main", SEEDS, ["base"], "test")
     with pytest.raises(AssertionError, match=r"first crossing base .* was not made"):
-        own.merged("merges", {"slerp": {"method": "slerp", "settings": {"t": 0.5}}}, ["base"], SEEDS, "test")
+        own.merged("merges", {"slerp": {"method": "slerp", "settings": {"t": 0.5}}}, {}, ["base"], SEEDS, "test")
 
 
 def test_other_tables_are_refused():
@@ -150,13 +159,13 @@ def test_other_tables_are_refused():
 
 
 def test_arms_are_every_combination_of_alternatives():
-    found = laboratory.arms(["base hh-like harmless,mix sft,dpo", "base hh-like mix dpo quantized=true n=50,100"])
+    found = parameters.arms(["base hh-like harmless,mix sft,dpo", "base hh-like mix dpo quantized=true n=50,100"])
     assert len(found) == 6
     assert found[1] == {"start": "base", "data": "hh-like", "aim": "harmless", "method": "dpo"}
     assert found[5] == {
         "start": "base", "data": "hh-like", "aim": "mix", "method": "dpo", "quantized": True, "n": 100
     }  # fmt: skip
-    assert laboratory.places(["base hh-like mix dpo n=50"]) == [
+    assert parameters.places(["base hh-like mix dpo n=50"], quantized=False) == [
         {"dataset": "hh-like", "aim": "mix", "method": "dpo", "start": "base"}
     ]
 
@@ -166,4 +175,41 @@ def test_arms_are_every_combination_of_alternatives():
 )
 def test_a_line_that_is_no_arm_is_named(line):
     with pytest.raises(UserError, match=f"arm '{line}'"):
-        laboratory.arms([line])
+        parameters.arms([line])
+
+
+def test_a_crossing_that_is_not_balanced_or_not_of_one_kind_is_refused():
+    with pytest.raises(UserError, match="arms are not balanced in start and data: base and hh-like 1"):
+        parameters.places(["base hh-like mix dpo", "instruct hh-like mix sft,dpo"], quantized=False)
+    lines = ["base hh-like mix sft quantized=true", "base hh-like mix dpo"]
+    with pytest.raises(UserError, match="arm base hh-like mix dpo: quantized must be true, as of all arms beside it"):
+        parameters.places(lines, quantized=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "says"),
+    [
+        (parameters.Lines, ["base hh-like mix dpo loss_type=ipoo"], "arm 'base hh-like mix dpo loss_type=ipoo'"),
+        (parameters.Way, {"method": "slerpp", "settings": {"t": 0.5}}, "Input should be 'linear', 'slerp'"),
+        (parameters.Way, {"method": "slerp", "settings": {"density": 0.5}}, "density"),
+        (parameters.Way, {"method": "dare_linear", "settings": {"weight": [0.5] * 4, "density": 7}}, "density"),
+        (Asked, ASKING | {"unsafe": -3}, "greater than 0"),
+    ],
+)
+def test_what_a_parameter_may_not_be_is_refused_before_anything_runs(kind, value, says):
+    with pytest.raises(ValidationError, match=says):
+        TypeAdapter(kind).validate_python(value)
+
+
+def test_ways_to_merge_may_be_of_two_models_or_of_four():
+    for weight in (1.0, [0.5, 0.5], [0.5] * 4):
+        parameters.Way(method="dare_linear", settings={"weight": weight, "density": 0.5})
+
+
+def test_a_best_rate_at_the_end_of_what_was_tried_is_told(made):
+    _, own = made
+    own.starts("pilot", [100], ["base"], "validation")
+    table = own.rated("rates", parameters.arms(["base hh-like harmless sft,dpo"]), 100, "validation")
+    for _, several in table.groupby("method"):
+        ends = several["learning_rate"].isin([several["learning_rate"].min(), several["learning_rate"].max()])
+        assert (several["edge"] == (several["chosen"] & ends)).all()

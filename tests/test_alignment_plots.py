@@ -23,11 +23,11 @@ TABLES = {
     "adapters": analysis.adapters(RUNS, QUANTISED),
     "mixtures": analysis.mixtures(RUNS, ["declined", "win_rate", "nontoxic", "knowledge"]),
     "fidelity": analysis.fidelities(RUNS),
-    "merges": analysis.merges(RUNS, ["both", "declined", "win_rate", "nontoxic"]),
+    "merges": analysis.merges(RUNS, ["balanced", "declined", "win_rate", "nontoxic"]),
     "sizes": analysis.sizes(RUNS, ["score", "knowledge"]),
     "of_largest": analysis.of_largest(RUNS, ["score", "knowledge"]),
     "ranks": analysis.varied(RUNS, "ranks", ["method", "rank"], ["score", "kl_reply"]),
-    "selection": analysis.varied(RUNS, "selection", ["selection"], ["score", "kl_reply"]),
+    "selection": analysis.selections(RUNS, ["score", "kl_reply"]),
     "frontier": analysis.frontier(RUNS),
 }
 DRAWN = {
@@ -90,8 +90,8 @@ def test_a_merge_stands_in_the_row_that_names_it():
     table = TABLES["merges"]
     ax = plots.merges(table).axes[0]
     names = dict(zip((label.get_text() for label in ax.get_yticklabels()), ax.get_yticks(), strict=True))
-    assert len(names) == 4 * 7 + 2
-    own = table[table["measure"] == "both"]
+    assert len(names) == 4 * 8 + 2
+    own = table[table["measure"] == "balanced"]
     for row in own.itertuples():
         _, y = min(dots(ax), key=lambda dot: abs(dot[0] - row.estimate))
         assert y == names[f"{words(row.arm)} ({words(row.start)}, {words(row.method)})"]

@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 
+from kills import Kill, survive
 from pipeline import MAKE, keeps_contract, makes_the_same_again, rows_of, stamped_and_clean
 
 STUDY, RUNS = "alignment", 428  # runs: starts, references, fine-tunings and merges, each asked, of pilot and reported
@@ -13,7 +14,16 @@ STUDY, RUNS = "alignment", 428  # runs: starts, references, fine-tunings and mer
 def made(checkout, corpus):
     checkout.take(corpus)
     checkout.edit("params.yaml", "scale: laptop", "scale: tiny")
-    checkout.ok(*MAKE, f"STUDY={STUDY}")
+    # In the crossing, in what follows it, and in a merge or a review: while models are trained, with others finished.
+    kills = [Kill("kernel", 120, 0.3), Kill("worker", 90, 0.1), Kill("runner", 100, 0.5)]
+    return survive(checkout, (*MAKE, f"STUDY={STUDY}"), kills)
+
+
+def test_three_kills_cost_no_finished_run_and_leave_nothing_behind(made):
+    found, again = made
+    assert again == []
+    assert [(one.orphans, one.torn) for one in found] == [([], [])] * 3
+    assert [one.finished >= 100 * number for number, one in enumerate(found, start=1)] == [True] * 3
 
 
 def test_results_keep_the_contract(checkout):

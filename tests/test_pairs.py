@@ -77,7 +77,7 @@ def parquet(path, rows):
     return path
 
 
-WRITERS = {"jsonl": lines, "jsonl.gz": lines, "parquet": parquet}
+WRITERS = {"jsonl": lines, "jsonl.gz": lines, "jsonl.xz": lines, "parquet": parquet}
 
 
 @pytest.fixture(params=WRITERS)
@@ -224,6 +224,8 @@ def test_a_malformed_row_is_left_out_and_counted_or_refused_with_its_line(tmp_pa
         ({"revision": "0" * 40}, {"there": "train.jsonl"}, "a revision belongs to data on the hub"),
         ({"layout": "beavertails", "aim": "helpful"}, {"there": "train.jsonl"}, "its aim is harmless alone"),
         ({"split": "dev"}, {"there": "."}, "holds no file dev\\*"),
+        ({}, {"there": "."}, "holds train.csv, allowed: the kinds .jsonl, "),
+        ({}, {"there": "train.jsonl.xz"}, "train.jsonl.xz cannot be read"),
         ({}, {"there": "train.csv"}, "is no file of the kinds .jsonl"),
         ({}, {"there": "train.jsonl.gz"}, "train.jsonl.gz cannot be read"),
         ({}, {"there": "train.parquet"}, "train.parquet cannot be read"),
@@ -232,7 +234,7 @@ def test_a_malformed_row_is_left_out_and_counted_or_refused_with_its_line(tmp_pa
     ],
 )
 def test_data_that_cannot_be_had_is_refused(tmp_path, options, files, message):
-    for name in ("train.jsonl", "train.csv", "train.jsonl.gz", "train.parquet"):
+    for name in ("train.jsonl", "train.csv", "train.jsonl.gz", "train.jsonl.xz", "train.parquet"):
         (tmp_path / name).write_text(json.dumps(HH[0]) + "\n")
     (tmp_path / "latin.jsonl").write_bytes("é".encode("latin-1"))
     lines(tmp_path / "safe.jsonl", BEAVERTAILS[1:2])

@@ -3,17 +3,21 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
+from common.alignment.reviews import evaluate_reviews
 from common.errors import UserError
 from common.models import new_language_model
 from common.pairs import reviews
 from common.pairs.reviews import CONTINUATION, OPENING, openings, passages, sample_pairs
 from common.pairs.sentiment import PASSAGE, fit_sentiment, load_sentiment
 from common.pairs.table import load_pairs
+from common.preference.adapters import Lora, adapter_layers, attach
+from common.scoring.generation import Decoding
 from common.tokenizer import train_tokenizer
-from common.zoo import AutoTokenizer
+from common.zoo import AutoTokenizer, load
 from pair_files import lines
 
 PLAIN = [f"w{number}" for number in range(30)]
@@ -156,3 +160,28 @@ def test_what_a_model_writes_depends_on_the_seed_alone(file, fitted, start, tmp_
         metrics = sample_pairs("model", SAMPLING, seed, movie_reviews=file, sentiment=fitted[1], keep=keep, model=start)
         found.append((metrics, (keep / "pairs.jsonl").read_bytes()))
     assert found[0] == found[1] != found[2]
+
+
+def asked_of(name, file, fitted, start, wanted="good", **models):
+    return evaluate_reviews(
+        "model", name, "test", wanted, 12, 10, 0, movie_reviews=file, sentiment=fitted[1], model=start, **models
+    )
+
+
+def test_the_reward_of_a_tuned_model_is_that_of_what_it_writes_itself(table, file, fitted, start, tmp_path):
+    moved = attach(load(str(start))[0], Lora(r=2, lora_alpha=4), 0)
+    with torch.no_grad():
+        for weight in adapter_layers(moved).values():
+            weight.normal_(std=3.0, generator=torch.Generator().manual_seed(1))
+    moved.save_pretrained(tmp_path)
+    untuned, tuned = (asked_of(name, file, fitted, start, tuned=tmp_path) for name in (None, "tuned"))
+    assert untuned["kl_reply"] == untuned["kl_token"] == 0
+    assert tuned["kl_reply"] > tuned["kl_token"] > 1e-3  # as much as so flat a head allows
+    sentiment, prompts = load_sentiment(fitted[1]), openings(table, "test", "good", 12)
+    for found, model in ((untuned, load(str(start))[0]), (tuned, moved.eval())):
+        said = reviews.continuations(model, load(str(start))[1], prompts, Decoding(10, temperature=1.0))
+        assert found["reward"] == pytest.approx(sentiment.log_odds(said).mean(), abs=1e-6)
+        assert found["length"] == pytest.approx(np.mean([len(text.split()) for text in said]))
+    opposite = asked_of(None, file, fitted, start, wanted="bad")
+    said = reviews.continuations(*load(str(start)), openings(table, "test", "bad", 12), Decoding(10, temperature=1.0))
+    assert opposite["reward"] == pytest.approx(-sentiment.log_odds(said).mean(), abs=1e-6)

@@ -188,7 +188,9 @@ def expand(
 
 
 def _dvc(*arguments: str) -> None:
-    environment = os.environ | {STARTER: str(os.getpid()), FRESH: "1"}
+    # The environment need not be active: dvc and the python of its stages are those beside this interpreter.
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
+    environment = os.environ | {STARTER: str(os.getpid()), FRESH: "1", "PATH": path}
     ended = subprocess.run(["dvc", *arguments], cwd=ROOT, env=environment, check=False)
     if ended.returncode:
         raise UserError(f"`dvc {' '.join(arguments)}` failed; its message is above")

@@ -3,19 +3,22 @@
 `start`, `reference` and adapters name folders among `models`. Evaluated are the models of `seed`'s own start.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from common import zoo
 from common.alignment.evaluation import decodings, evaluate, likeliest_replies
 from common.alignment.questions import Questions, questions
 from common.errors import UserError
-from common.experts.runs import merged_state
+from common.merging.recipe import takes_base
+from common.merging.states import merge_state_dicts
 from common.preference.adapters import load_adapter, merge, to_nf4
 
 
@@ -28,19 +31,24 @@ class Attack(BaseModel):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
-class Asking(BaseModel):
+class Asked(BaseModel):
     """How much is asked of a model, and by which decodings it is attacked; see `questions` and `decodings`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    split: Literal["validation", "test"]
-    facts_per_relation: PositiveInt  # that bases read
     items: PositiveInt
     written: PositiveInt
     unsafe: PositiveInt
     facts_asked: PositiveInt
     instructions: PositiveInt
     attacks: tuple[Attack, ...]
+
+
+class Asking(Asked):
+    """An exam: how much, of what."""
+
+    split: Literal["validation", "test"]
+    facts_per_relation: PositiveInt  # that bases read
 
     def questions(self, **files: Path) -> Questions:
         return questions(**self.model_dump(exclude={"attacks"}), **files)
@@ -59,28 +67,20 @@ def evaluate_tuned(
         "facts": facts, "unsafe_prompts": unsafe_prompts, "benign_prompts": benign_prompts, "replies": replies,
         "judged_responses": judged_responses,
     }  # fmt: skip
-    asked = setting.questions(**files)
     own, tokenizer = _start(models[start], base_dtype)
     tuned = own
     if adapter is not None:
         tuned = load_adapter(_start(models[start], base_dtype)[0], models[adapter])
         tuned = tuned if base_dtype == "nf4" else merge(tuned)
-    rival = _rival(models[reference], setting, tuple(files.items()))
-    return evaluate(
-        tuned,
-        tokenizer,
-        asked,
-        start=own,
-        rival=rival,
-        attacks=decodings([attack.model_dump() for attack in setting.attacks]),
-    )
+    return _evaluated(tuned, tokenizer, own, models[reference], setting, files)
 
 
 def evaluate_merge(
-    start: str, first: str, second: str, method: str, settings: dict[str, Any], reference: str, asking: dict, seed: int,
-    *, facts: Path, unsafe_prompts: Path, benign_prompts: Path, replies: Path, judged_responses: Path, **models: Path,
+    start: str, first: str, second: str, third: str | None, fourth: str | None, method: str, settings: dict[str, Any],
+    reference: str, asking: dict, seed: int, *, facts: Path, unsafe_prompts: Path, benign_prompts: Path, replies: Path,
+    judged_responses: Path, **models: Path,
 ) -> dict[str, float]:  # fmt: skip
-    """The measures of a merge of two models, each `start` with its adapter added to the weights.
+    """The measures of a merge of two to four models, each `start` with its adapter added to the weights.
 
     `method` and `settings` are those of `common.merging`; SLERP goes from the first to the second. `seed` is that of
     what a method draws at random. Raises `RuntimeError` where the merge is one of the models that it is made of.
@@ -90,24 +90,38 @@ def evaluate_merge(
         "facts": facts, "unsafe_prompts": unsafe_prompts, "benign_prompts": benign_prompts, "replies": replies,
         "judged_responses": judged_responses,
     }  # fmt: skip
-    asked = setting.questions(**files)
     own, tokenizer = _start(models[start], "float32")
-    states = [
-        merge(load_adapter(_start(models[start], "float32")[0], models[name])).state_dict() for name in (first, second)
-    ]
-    merged = merged_state(method, own.state_dict(), *states, settings, seed)
-    for name, state in zip((start, first, second), (own.state_dict(), *states), strict=True):
+    parents = [name for name in (first, second, third, fourth) if name is not None]
+    states = [merge(load_adapter(_start(models[start], "float32")[0], models[name])).state_dict() for name in parents]
+    merged = merge_tuned(method, own.state_dict(), states, settings, seed)
+    for name, state in zip((start, *parents), (own.state_dict(), *states), strict=True):
         if all(torch.equal(merged[key], state[key]) for key in merged):
             raise RuntimeError(f"{method} {settings} gives {name} itself: it merged nothing")
     model, _ = _start(models[start], "float32")
     model.load_state_dict(merged)
-    rival = _rival(models[reference], setting, tuple(files.items()))
+    return _evaluated(model, tokenizer, own, models[reference], setting, files)
+
+
+def merge_tuned(
+    method: str, start: dict[str, Tensor], tuned: Sequence[dict[str, Tensor]], settings: dict[str, Any], seed: int
+) -> dict[str, Tensor]:
+    """The merge of weights that were tuned from the same start; `UserError` where settings are none of the method's."""
+    drawn = {"seed": seed} if method.startswith("dare") else {}
+    if method == "slerp":
+        return merge_state_dicts(method, tuned[0], tuned[1:], **settings)
+    return merge_state_dicts(method, start if takes_base(method) else None, tuned, **drawn, **settings)
+
+
+def _evaluated(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, start: PreTrainedModel, reference: Path,
+    setting: Asking, files: dict[str, Path],
+) -> dict[str, float]:  # fmt: skip
     return evaluate(
         model,
         tokenizer,
-        asked,
-        start=own,
-        rival=rival,
+        setting.questions(**files),
+        start=start,
+        rival=_rival(reference, setting, tuple(files.items())),
         attacks=decodings([attack.model_dump() for attack in setting.attacks]),
     )
 

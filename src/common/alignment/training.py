@@ -47,7 +47,8 @@ def tune(
 
     `tuning` is a `common.preference.tuning.Tuning`; with its `lora.quantized` the start model is packed to NF4 first.
     `reference` names what `refer` kept of the same start model, packed or not, and data: None where the loss has no
-    reference. Metrics: those of `finetune`, `distinct_pairs`, and `too_long`, how many pairs of the aim did not fit.
+    reference. Metrics: those of `finetune`, `distinct_pairs`, from which batches are drawn, whether or not the steps
+    suffice for all of them, and `too_long`, how many pairs of the aim did not fit.
     """
     recipe = Tuning.model_validate(tuning)
     model, tokenizer = zoo.load(str(kept[start]))

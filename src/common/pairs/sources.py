@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import lzma
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,7 +18,8 @@ from common.pairs.table import Aim, Pair, pair_table
 from common.rows import parse_rows
 from common.zoo import COMMIT, HUB_ID
 
-SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
+SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.xz", ".parquet")
+OPEN = {".gz": gzip.open, ".xz": lzma.open}
 
 
 class Source(BaseModel):
@@ -103,9 +105,10 @@ def _files(source: Source, files: Mapping[str, Path]) -> Iterator[tuple[str, Ite
         yield place.name, _rows(place)
         return
     folder = place / (source.part or "")
-    found = sorted(path for path in folder.glob(f"{source.split}*") if path.name.endswith(SUFFIXES))
-    if not found:
-        raise UserError(f"{folder} holds no file {source.split}*, of the kinds {', '.join(SUFFIXES)}")
+    found = sorted(folder.glob(f"{source.split}*"))
+    if not found or (strange := [path.name for path in found if not path.name.endswith(SUFFIXES)]):
+        problem = f"holds {strange[0]}" if found else f"holds no file {source.split}*"
+        raise UserError(f"{folder} {problem}, allowed: the kinds {', '.join(SUFFIXES)}")
     for path in found:
         yield str(path.relative_to(place)), _rows(path)
 
@@ -117,9 +120,9 @@ def _rows(path: Path) -> Iterator[tuple[int, str | Row]]:
         if path.suffix == ".parquet":
             yield from enumerate(pyarrow.parquet.read_table(path).to_pylist(), start=1)
             return
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
+        with OPEN.get(path.suffix, open)(path, "rt", encoding="utf-8") as lines:
             yield from ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
-    except (OSError, EOFError, UnicodeDecodeError, pyarrow.ArrowException) as error:
+    except (OSError, EOFError, UnicodeDecodeError, lzma.LZMAError, pyarrow.ArrowException) as error:
         raise UserError(f"{path.name} cannot be read: {str(error).splitlines()[0]}") from error
 
 

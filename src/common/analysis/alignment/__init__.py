@@ -1,7 +1,16 @@
 """The alignment study: what its table of runs must hold, tables beside the paper's, plateaus, claims."""
 
 from common.alignment.evaluation import MEASURES
-from common.analysis.alignment.beside import TABLES, agreement, beside_paper, slerp_rows, spoken, table_6, wide
+from common.analysis.alignment.beside import (
+    TABLES,
+    agreement,
+    beside_paper,
+    slerp_rows,
+    spoken,
+    spoken_of_starts,
+    table_6,
+    wide,
+)
 from common.analysis.alignment.claims import CELL, declare, evidence, spreads
 from common.analysis.alignment.plateaus import NotIdentified, Plateau, fit_plateau, plateau_table
 from common.analysis.alignment.runs import MAIN, PARTS, part, scored, summary
@@ -10,16 +19,20 @@ from common.analysis.alignment.tables import (
     compared,
     fidelities,
     frontier,
+    means,
     merges,
     mixtures,
     of_largest,
+    selections,
     sizes,
+    unseen,
     varied,
 )
-from common.analysis.alignment.words import SUMMARY
+from common.analysis.alignment.words import LIMITS, SUMMARY
 
 __all__ = [
     "CELL",
+    "LIMITS",
     "MAIN",
     "MEASURES",
     "PARTS",
@@ -36,18 +49,22 @@ __all__ = [
     "fidelities",
     "fit_plateau",
     "frontier",
+    "means",
     "merges",
     "mixtures",
     "of_largest",
     "part",
     "plateau_table",
     "scored",
+    "selections",
     "sizes",
     "slerp_rows",
     "spoken",
+    "spoken_of_starts",
     "spreads",
     "summary",
     "table_6",
+    "unseen",
     "varied",
     "wide",
 ]

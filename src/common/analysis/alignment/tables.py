@@ -4,8 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
+from common.alignment.evaluation import MEASURES
 from common.analysis.alignment.claims import CELL, MERGED, cost_of_mixing, fidelity
 from common.analysis.alignment.runs import MAIN, part, scored, summary, there
+from common.errors import UserError
 from common.evidence import mean_interval
 
 
@@ -113,5 +115,31 @@ def frontier(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def varied(runs: pd.DataFrame, name: str, by: Sequence[str], measures: Sequence[str]) -> pd.DataFrame:
-    """A smaller part (`ranks`, `selection`, `unseen`) by its own columns: by, measure, n, estimate, low, high."""
+    """A smaller part (`ranks`) by its own columns: by, measure, n, estimate, low, high."""
     return summary(part(scored(runs), name, by, measures), by, measures)
+
+
+def unseen(runs: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
+    """Bases that never met a prompt, before (method none) and after: method, measure, n, estimate, low, high."""
+    runs = scored(runs[runs["start"] == "unseen"])
+    return summary(part(runs, ["starts", "unseen"], ["method"], measures), ["method"], measures)
+
+
+def selections(runs: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
+    """Selected pairs, and all of them (selection all), from the crossing: selection, measure, n, estimate, low, high.
+
+    Raises `UserError` where the rules did not select from one arm's pairs.
+    """
+    own = part(scored(runs), "selection", ["selection"], measures)
+    cells = own[list(CELL)].drop_duplicates()
+    if len(cells) > 1:
+        raise UserError(f"pairs are selected for {len(cells)} arms, allowed: one")
+    whole = part(scored(runs), "crossing", CELL, measures).merge(cells, on=list(CELL))
+    whole = whole[whole["seed"].isin(own["seed"])].assign(selection="all")
+    return summary(pd.concat([whole, own]), ["selection"], measures)
+
+
+def means(runs: pd.DataFrame) -> pd.DataFrame:
+    """All measures, means over the crossing and of the starts: a row a measure, a column a start and method."""
+    rows = runs[runs["part"].isin(["starts", "crossing"]) & (runs["start"] != "unseen")]
+    return rows.groupby(["start", "method"])[list(MEASURES)].mean().T

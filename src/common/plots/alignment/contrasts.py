@@ -57,7 +57,7 @@ def merges(table: pd.DataFrame) -> Figure:
     """
     use_style()
     there = {place: set(rows["arm"]) for place, rows in table.groupby(["start", "method"], sort=False)}
-    order = ["harmless", "helpful", "mix", "slerp", "dare", "ties", "linear"]
+    order = ["harmless", "helpful", "mix", "linear", "slerp", "dare_half", "ties", "sum", "dare"]
     arms = [(place, arm) for place in there for arm in order if arm in there[place]]
     heights, rules = grouped_rows([place for place, _ in arms])
     height = dict(zip(arms, heights, strict=True))

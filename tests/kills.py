@@ -1,0 +1,99 @@
+"""Kill a running pipeline again and again, at chosen moments, and look what each kill left behind."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from common.sweep.records import read_record
+from pipeline import cached
+
+ROLES = {"runner": "common.stage", "kernel": "ipykernel", "worker": "popen_loky", "command": "compendium figures"}
+PATIENCE = 900  # seconds that a run may take to its next kill, or to its end
+
+
+@dataclass(frozen=True)
+class Kill:
+    """Kill -9 one process of a run, so many seconds after so many more runs than at the kill before are finished."""
+
+    role: str
+    more: int
+    seconds: float = 0.0
+
+
+@dataclass
+class Found:
+    """What a kill met and left: finished runs before it, processes that lived on, records that cannot be read."""
+
+    kill: Kill
+    finished: int
+    orphans: list[str]
+    torn: list[str]
+
+
+def survive(checkout, command: Sequence[str], kills: Sequence[Kill]) -> tuple[list[Found], list[str]]:
+    """Start the command anew after each kill until it ends by itself, which it must, without an error.
+
+    Returns what each kill found, and the records that were there at a kill and were written again afterwards. A killed
+    worker does not end the command, which goes on. Raises `RuntimeError` where the command ends before its last kill
+    or fails.
+    """
+    found: list[Found] = []
+    seen: dict[Path, int] = {}
+    process = None
+    for kill in [*kills, None]:
+        if process is None:
+            with (checkout.root / "output").open("w") as output:
+                process = checkout.start(*command, start_new_session=True, stdout=output)
+        wanted = len(cached(checkout)) + kill.more if kill else None
+        deadline = time.monotonic() + PATIENCE
+        while process.poll() is None and (wanted is None or len(cached(checkout)) < wanted):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{kill or 'the end'} did not come within {PATIENCE} seconds")
+            time.sleep(0.05)
+        if kill is None:
+            break
+        time.sleep(kill.seconds)
+        if process.poll() is not None:
+            raise RuntimeError(f"ended with {process.returncode} before {kill}: {_said(checkout)}")
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        victim = _victim(family, kill.role) or family[0]  # between two studies there is no kernel
+        victim.kill()
+        orphans: list[str] = []
+        if kill.role != "worker":
+            process.wait(timeout=60)
+            _, alive = psutil.wait_procs(family[1:], timeout=20)
+            orphans = [" ".join(one.cmdline()) for one in alive]
+            process = None
+        seen = cached(checkout) | seen
+        found.append(Found(kill, len(seen), orphans, _torn(checkout)))
+    if process.returncode:
+        raise RuntimeError(f"after {len(kills)} kills it ends with {process.returncode}: {_said(checkout)}")
+    now = cached(checkout)
+    return found, [path.stem for path, changed in seen.items() if now.get(path) != changed]
+
+
+def _victim(family: Sequence[psutil.Process], role: str) -> psutil.Process | None:
+    for one in family:
+        try:
+            if ROLES[role] in " ".join(one.cmdline()):
+                return one
+        except psutil.NoSuchProcess:
+            continue
+    return None
+
+
+def _torn(checkout) -> list[str]:
+    torn = []
+    for path in cached(checkout):
+        try:
+            read_record(path)
+        except (ValueError, TypeError):
+            torn.append(path.name)
+    return torn
+
+
+def _said(checkout) -> str:
+    return (checkout.root / "output").read_text()[-2000:]
