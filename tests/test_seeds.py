@@ -20,7 +20,7 @@ def alike(rows):
     found = []
     for sweep in dict.fromkeys(row["sweep"] for row in rows):
         own = [row for row in rows if row["sweep"] == sweep and row.get("seed")]
-        # Parameters have few digits; a count or a short share may well be the same.
+        # Parameters have few digits. One share of a count may be the same by chance, a loss or several shares may not.
         measured = [name for name in (own[0] if own else {}) if any(re.search(r"\.\d{6}", row[name]) for row in own)]
         numbers = defaultdict(list)
         for row in own:
@@ -28,7 +28,8 @@ def alike(rows):
         seeds = defaultdict(list)
         for seed, values in numbers.items():
             seeds[tuple(sorted(values))].append(seed)
-        found += [(sweep, same) for same in seeds.values() if measured and len(same) > 1]
+        telling = len(measured) > 1 or any("loss" in name for name in measured)
+        found += [(sweep, same) for same in seeds.values() if telling and len(same) > 1]
     return found
 
 
