@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from common.verification.manifest import problems
 from conftest import Checkout
 from pipeline import (
     MAKE,
@@ -45,6 +46,8 @@ def test_one_command_makes_every_figure_from_a_clone(checkout):
     assert "scale: laptop" in (checkout.root / "params.yaml").read_text()
     changed = {line[3:] for line in checkout.ok("git", "status", "--porcelain").splitlines()}
     assert changed <= {"dvc.lock", "checkpoints/dvc.lock"}
+    assert "not compared: HEAD holds no results of bases, quantization at the scale tiny" in output
+    assert problems("tiny", checkout.root) == []
 
 
 @pytest.mark.parametrize("study", RUNS)
@@ -115,7 +118,8 @@ def test_what_does_not_matter_reruns_nothing(checkout):
 
 def test_a_changed_plot_cell_is_redrawn_from_committed_rows_without_training(checkout):
     before = content(checkout, "results/tiny", "figures/tiny")
-    checkout.commit("results/tiny", "params.yaml", "dvc.lock")
+    checkout.commit("results/tiny", "figures/tiny", "params.yaml", "dvc.lock")
+    assert "holds: bitwise" in checkout.ok("compendium", "verify", "--scale", "tiny")
     runs = checkout.root / ".cache/runs"
     runs.rename(runs.with_name("aside"))
     checkout.edit("src/common/plots/bases.py", "training tokens", "tokens seen")
@@ -123,8 +127,14 @@ def test_a_changed_plot_cell_is_redrawn_from_committed_rows_without_training(che
     assert cached(checkout) == {}
     after = content(checkout, "results/tiny", "figures/tiny")
     changed = {Path(name).name for name in before if before[name] != after[name]}
-    assert changed == {"learning_curves.svg", "learning_curves.png", "notebook.ipynb"}
+    assert changed == {"learning_curves.svg", "learning_curves.png", "notebook.ipynb", "manifest.json"}
     assert before.keys() == after.keys()
+    status, output = checkout.run("compendium", "verify", STUDY)
+    assert status == 5  # nothing but the verdicts, as a label says something else
+    assert "labels: training tokens → tokens seen" in " ".join(output.split())
+    assert "made with other code" in " ".join(output.split())
+    checkout.commit("results/tiny", "figures/tiny")
+    assert checkout.run("compendium", "verify", STUDY, "--against", "HEAD~")[0] == 5
     checkout.commit("src")
     shutil.rmtree(runs, ignore_errors=True)
     runs.with_name("aside").rename(runs)
@@ -146,7 +156,7 @@ def test_another_scale_stands_beside_and_what_the_cache_lacks_is_done_although_g
     assert {path for path, time in cached(checkout).items() if time != there[path]} == {lost}
     assert content(checkout, "results/tiny", "figures/tiny") == tiny
     mini = content(checkout, "results/mini", "figures/mini")
-    assert len(mini) == len([name for name in tiny if f"/{STUDY}/" in name])
+    assert len(mini) == 1 + len([name for name in tiny if f"/{STUDY}/" in name])  # and the manifest
     same = [name for name, found in mini.items() if tiny[name.replace("/mini/", "/tiny/", 1)] == found]
     assert {f"results/mini/{STUDY}/runs.csv", f"figures/mini/{STUDY}/rules.svg"} <= set(same)
     assert "Running stage" not in checkout.ok("dvc", "repro")

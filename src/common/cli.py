@@ -45,6 +45,17 @@ def figures(
         if EXPORTED & set(chosen):  # have just been trained: the stage takes models from the cache
             _dvc("repro", "--single-item", f"checkpoints/dvc.yaml:checkpoints@{scale}")
     sys.stdout.write(f"figures/{scale}: {', '.join(chosen)}\n")
+    _compare_with_git(chosen, scale)
+
+
+def _compare_with_git(chosen: list[str], scale: str) -> None:
+    """Say how the figures agree with those of the last commit. That they are made is what was asked, and was done."""
+    from common.verification.report import show, verify
+
+    try:
+        show(verify(chosen, scale, "HEAD"), scale, "HEAD")
+    except UserError as error:
+        sys.stdout.write(f"not compared: {error}\n")
 
 
 @app.command()
@@ -109,6 +120,35 @@ def _lent(scale: str, study: str) -> Iterator[tuple[str, list[str]]]:
 
 
 @app.command()
+def verify(
+    study: Annotated[str, typer.Argument(help="One study, file by file; by default all of them, in short.")] = "",
+    scale: Annotated[str, typer.Option(help="A file in scales/; by default the one that params.yaml names.")] = "",
+    against: Annotated[str, typer.Option(metavar="REF", help="A commit, by any name that git knows.")] = "HEAD",
+) -> None:
+    """Compare results and figures that are here with those that git holds.
+
+    The exit code says what holds of all: 0 bitwise (the same bytes), 3 numerical (every number within its metric's
+    tolerance), 4 statistical (estimates inside each other's intervals), 5 verdicts (the same verdicts on the claims),
+    6 not even those. 1 and 2 are errors. Seconds and memory are not compared.
+    """
+    from common.verification import report
+
+    if study and study not in studies():
+        raise UserError(f"there is no study {study!r}; allowed: {', '.join(studies())}")
+    scale = scale or current_scale()
+    level = report.show(report.verify([study] if study else studies(), scale, against), scale, against)
+    raise typer.Exit(level)
+
+
+@app.command()
+def readme() -> None:
+    """Write the README's gallery and its table of claims anew, from the results."""
+    from common.overview import write_readme
+
+    sys.stdout.write(f"README.md: results of {write_readme()}\n")
+
+
+@app.command()
 def restore() -> None:
     """Let params.yaml name its own scale again, after a `make figures SCALE=…` that was killed."""
     restore_scale()
@@ -137,8 +177,10 @@ def fork(
 ) -> None:
     """Start a study from another: notebook, knobs, plots, analysis, test, and the rows of its finished runs."""
     from common.forking import fork as fork_study
+    from common.overview import write_readme
 
     made = fork_study(study, new)
+    write_readme()  # which lists it as not run yet
     shown = [str(path) for path in made if path.parts[0] != "results"]
     sys.stdout.write("\n".join(shown) + "\n")
     sys.stdout.write(f"{new}: forked from {study}; commit, so that its rows count, then change what you like\n")

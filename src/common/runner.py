@@ -1,5 +1,6 @@
 """Execute a study's notebook with papermill and publish what it made, or keep nothing but its traceback."""
 
+import importlib.metadata
 import logging
 import os
 import shutil
@@ -16,12 +17,16 @@ from papermill.exceptions import PapermillExecutionError
 from common.environment import DECLARED, SCALE, WORK
 from common.errors import UserError
 from common.files import write_atomic
-from common.notebooks import read_notebook, scrubbed, with_check
+from common.notebooks import CHECK, read_notebook, scrubbed, with_check
 from common.project import ROOT
 from common.provenance import versions
 from common.signature import check_values
 from common.sweep.records import from_csv
+from common.verification.fingerprint import DIGITS
+from common.verification.manifest import write_manifest
 
+# Asked of the kernel, which has torch loaded: the kernels that torch takes decide the last bits of every sum.
+CAPABILITY = "import torch\n\nprint(torch.backends.cpu.get_cpu_capability())"
 CONTRACT = ("runs.csv", "tables", "timing.csv", "claims.json", "metrics.json")
 
 
@@ -58,21 +63,24 @@ class Executed:
 
     def publish(self, fingerprint: dict[str, str]) -> None:
         """Put results and figures in their places, the executed notebook stamped among them."""
+        executed = read_notebook(self.work / "notebook.ipynb")
         timing = from_csv((self.work / "results" / "timing.csv").read_text())
+        drawn_by = {"matplotlib": importlib.metadata.version("matplotlib")}
         stamp = {
             "source": f"notebooks/{self.study}.ipynb",
             "scale": self.scale,
-            **{f"{name} digest": value[:16] for name, value in fingerprint.items()},
-            "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
+            **{f"{name} digest": value[:DIGITS] for name, value in fingerprint.items()},
+            "versions": ", ".join(f"{name} {version}" for name, version in (versions() | drawn_by).items()),
+            "cpu capability": executed.cells[-1].outputs[0].text.strip(),
             "hardware": "; ".join(sorted({str(row["hardware"]) for row in timing})),
         }
-        text = scrubbed(read_notebook(self.work / "notebook.ipynb"), stamp)
-        write_atomic(self.work / "results" / "notebook.ipynb", text)
+        write_atomic(self.work / "results" / "notebook.ipynb", scrubbed(executed, stamp))
         for part in ("results", "figures"):
             target = ROOT / part / self.scale / self.study
             shutil.rmtree(target, ignore_errors=True)
             target.parent.mkdir(parents=True, exist_ok=True)
             (self.work / part).replace(target)
+        write_manifest(self.scale)
 
 
 def execute(study: str, scale: str, notebook: Path, parameters: dict[str, object], work: Path) -> Executed:
@@ -82,7 +90,9 @@ def execute(study: str, scale: str, notebook: Path, parameters: dict[str, object
     os.environ |= {"PYTHONWARNINGS": "ignore:IProgress not found", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     os.environ |= {WORK: str(work), SCALE: scale, DECLARED: ",".join(parameters.get("tables", []))}
     executed, checking = work / "notebook.ipynb", work / "checking.ipynb"
-    nbformat.write(with_check(read_notebook(notebook), notebook, scale, study), checking)
+    checked = with_check(read_notebook(notebook), notebook, scale, study)
+    checked.cells.append(nbformat.v4.new_code_cell(CAPABILITY, metadata={"tags": [CHECK]}))
+    nbformat.write(checked, checking)
     progress = ProgressLine()
     logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of parameters whose types it can't read
     try:

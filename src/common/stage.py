@@ -100,18 +100,11 @@ def runs(study: str, scale: str) -> None:
 def notebook(study: str) -> None:
     """Notebook → its canonical source and the digest of the code it imports."""
     from common.notebooks import canonical, read_notebook
+    from common.verification.fingerprint import code_of_study
 
     source = read_notebook(ROOT / "notebooks" / f"{study}.ipynb")
     write_atomic(BUILD / "notebooks" / f"{study}.ipynb", canonical(source))
-    write_atomic(BUILD / "notebooks" / f"{study}.code.json", _code(study))
-
-
-def _code(study: str) -> str:
-    from common.notebooks import code_cells, read_notebook
-    from common.provenance import import_closure
-
-    source = read_notebook(ROOT / "notebooks" / f"{study}.ipynb")
-    return json.dumps(import_closure(code_cells(source)), indent=1) + "\n"
+    write_atomic(BUILD / "notebooks" / f"{study}.code.json", code_of_study(study))
 
 
 @app.command()
@@ -136,6 +129,7 @@ def study(study: str, scale: str) -> None:
 def _study(study: str, scale: str) -> None:
     from common.notebooks import check_parameters, notebook_digest, read_notebook
     from common.runner import execute
+    from common.verification.fingerprint import fingerprint
 
     knobs = section(scale, study)
     prepared = BUILD / "notebooks" / f"{study}.ipynb"
@@ -154,19 +148,6 @@ def _study(study: str, scale: str) -> None:
     executed.publish(before)
     minutes = (time.perf_counter() - begun) / 60
     sys.stderr.write(f"{study}: done in {minutes:.1f} min{settle(study, scale, before, minutes)}\n")
-
-
-def fingerprint(study: str, scale: str) -> dict[str, str]:
-    """Everything that a study's result rests on, as digests."""
-    from common.notebooks import canonical, notebook_digest, read_notebook
-
-    return {
-        "notebook": notebook_digest(canonical(read_notebook(ROOT / "notebooks" / f"{study}.ipynb"))),
-        "code": notebook_digest(_code(study)),
-        "parameters": notebook_digest(json.dumps(section(scale, study), sort_keys=True)),
-        "data": notebook_digest((BUILD / "tables" / scale / f"{study}.json").read_text()),
-        "tokens": digest(BUILD / "tokens" / scale),
-    }
 
 
 def main() -> None:

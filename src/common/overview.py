@@ -1,0 +1,98 @@
+"""The part of the README that results write: a gallery, and a table of all claims with what came of each."""
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+from common.errors import UserError
+from common.evidence.claims import VERDICTS
+from common.files import write_atomic
+from common.project import ROOT
+from common.scales import studies
+
+BLOCK = re.compile(
+    r"<!-- results of (\w+): written by `compendium readme` -->\n.*?<!-- end of results -->\n", re.DOTALL
+)
+ROW = 2  # pictures in a row of the gallery
+
+
+def write_readme(root: Path = ROOT) -> str:
+    """Write the README's block anew from the results of the scale that the block names; return the scale."""
+    path = root / "README.md"
+    block = find_block(path.read_text())
+    write_atomic(path, path.read_text().replace(block[0], rendered(block[1], root)))
+    return block[1]
+
+
+def find_block(text: str) -> re.Match:
+    """The block between its marks, and the scale that it names; `UserError` unless there is one."""
+    found = list(BLOCK.finditer(text))
+    if len(found) != 1:
+        raise UserError(f"README.md holds {len(found)} blocks `<!-- results of SCALE: … -->`, allowed: one")
+    return found[0]
+
+
+def rendered(scale: str, root: Path = ROOT) -> str:
+    """The block as the results of a scale have it, marks included."""
+    claims = {study: _claims(scale, study, root) for study in studies(root)}
+    there = {study: records for study, records in claims.items() if records}
+    if not there:
+        raise UserError(f"results/{scale} holds no claims of {', '.join(claims)}: run `make figures`")
+    lines = [f"<!-- results of {scale}: written by `compendium readme` -->"]
+    lines += [*_gallery(scale, there), "", *_summary(claims), ""]
+    for study, records in there.items():
+        lines += [*_table(scale, study, records), ""]
+    return "\n".join([*lines, "<!-- end of results -->", ""])
+
+
+def _claims(scale: str, study: str, root: Path) -> dict[str, dict]:
+    path = root / "results" / scale / study / "claims.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _gallery(scale: str, claims: dict[str, dict[str, dict]]) -> list[str]:
+    """The figure of each study that most of its claims rest on."""
+    cells = []
+    for study, records in claims.items():
+        name, number = Counter(record["figure"] for record in records.values()).most_common(1)[0]
+        place = f"figures/{scale}/{study}/{name}"
+        cells.append(f"![{study}: {name}]({place}.png)<br>{study}: [{name}]({place}.csv), {_count(number)}")
+    cells += [""] * (-len(cells) % ROW)
+    rows = [cells[at : at + ROW] for at in range(0, len(cells), ROW)]
+    return ["| " * ROW + "|", "|---" * ROW + "|", *(f"| {' | '.join(row)} |" for row in rows)]
+
+
+def _count(number: int) -> str:
+    return "one claim" if number == 1 else f"{number} claims"
+
+
+def _summary(claims: dict[str, dict[str, dict]]) -> list[str]:
+    lines = [f"| claims | {' | '.join(VERDICTS)} |", "|---" * (len(VERDICTS) + 1) + "|"]
+    for study, records in claims.items():
+        counts = Counter(record["verdict"] for record in records.values())
+        cells = [str(counts[verdict]) for verdict in VERDICTS] if records else ["not run yet", "", ""]
+        lines.append(f"| {study} | {' | '.join(cells)} |")
+    return lines
+
+
+def _table(scale: str, study: str, records: dict[str, dict]) -> list[str]:
+    """All claims of a study, to be unfolded."""
+    lines = [f"<details><summary>Claims of {study}</summary>", ""]
+    lines += [
+        "| the paper's claim | ours, and what is estimated | estimate | 95% interval | n | verdict | figure |",
+        "|---" * 7 + "|",
+    ]
+    for record in records.values():
+        low, high = record["ci"]
+        cells = (
+            record["paper"] or "(ours)",
+            f"{record['statement']}<br><sub>{record['ours']}</sub>",
+            f"{record['estimate']:.3g}",
+            f"[{low:.3g}, {high:.3g}]",
+            str(record["n_seeds"]),
+            record["verdict"],
+            f"[{record['figure']}](figures/{scale}/{study}/{record['figure']}.png)",
+        )
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return [*lines, "", "</details>"]

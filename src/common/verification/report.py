@@ -1,0 +1,135 @@
+"""What verifying found, as one table for people, and the level that holds of all."""
+
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from common.errors import UserError
+from common.project import ROOT
+from common.scales import section
+from common.verification import stamps
+from common.verification.levels import Finding, Level, weakest
+from common.verification.manifest import altered
+from common.verification.snapshots import changed_modules, commit_of, committed, present
+from common.verification.study import compare_study
+
+PARTS = ("runs", "tables", "claims", "metrics", "figure data", "pictures", "notebook", "other files")
+COLOURS = dict(zip(Level, ("green", "green", "cyan", "yellow", "red"), strict=True))
+WIDTH = 120  # where the output is no terminal
+
+
+@dataclass(frozen=True)
+class Verified:
+    """One study compared with a commit. `causes`: how they were made otherwise; `altered`: what was changed since."""
+
+    study: str
+    findings: list[Finding]
+    causes: list[str]
+    altered: list[str]
+
+    @property
+    def level(self) -> Level:
+        return weakest(finding.level for finding in self.findings)
+
+
+def verify(studies: list[str], scale: str, ref: str, root: Path = ROOT) -> list[Verified]:
+    """Compare the results of studies that are here with those that a commit holds; studies that it lacks are left out.
+
+    Raises `UserError` on an unknown scale or commit, where the commit holds none of the studies, and where results
+    that it holds are not here.
+    """
+    commit = commit_of(ref, root)
+    found = []
+    for study in studies:
+        section(scale, study, root)
+        old, new = committed(scale, study, commit, root), present(scale, study, root)
+        if old and not new:
+            raise UserError(f"{ref} holds results/{scale}/{study}, and they are not here: run `make figures`")
+        if old:
+            findings, causes = compare_study(study, old, new)
+            if causes[:1] == [stamps.CODE]:
+                causes[0] += _named(changed_modules(study, commit, root))
+            found.append(Verified(study, findings, causes, altered(scale, study, root)))
+    if not found:
+        raise UserError(f"{ref} holds no results of {', '.join(studies)} at the scale {scale}: nothing to compare with")
+    return found
+
+
+def _named(modules: list[str]) -> str:
+    shown = [name.removeprefix("common.") for name in modules[:5]]
+    return f" ({', '.join(shown)}{', …' if len(modules) > 5 else ''})" if modules else ""
+
+
+def show(verified: list[Verified], scale: str, ref: str) -> Level:
+    """Print the table, a row for each kind of file, or for each file that differs where there is one study.
+
+    Returns the level that holds of all.
+    """
+    level = weakest(one.level for one in verified)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=f"{scale}, compared with {ref}", title_justify="left")
+    for name in ("study", "what", "agrees", "what differs most, and likely why"):
+        table.add_column(name, overflow="fold", no_wrap=name == "study")
+    for one in verified:
+        rows = _by_file(one) if len(verified) == 1 else _by_part(one)
+        if one.level is Level.BITWISE:
+            rows = [("everything", Level.BITWISE, f"{len(one.findings)} files")]
+        for number, (what, agrees, line) in enumerate(rows):
+            shown = f"[{COLOURS[agrees]}]{agrees.name.lower()}"
+            table.add_row(one.study if not number else "", what, shown, line.replace("[", r"\["))
+        if one.level is not Level.BITWISE:
+            table.add_row("", "made with", "", "; ".join(_why(one)).replace("[", r"\["))
+        table.add_section()
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH)
+    console.print(table)
+    held = {one.study: one.level.name.lower() for one in verified}
+    console.print(f"holds: {level.name.lower()} ({', '.join(f'{study} {name}' for study, name in held.items())})")
+    return level
+
+
+def _by_part(one: Verified) -> list[tuple[str, Level, str]]:
+    rows = []
+    for part in PARTS:
+        findings = [finding for finding in one.findings if finding.part == part]
+        if findings:
+            worst = max(findings, key=lambda finding: finding.level)
+            counts = Counter(finding.level for finding in findings)
+            spread = ", ".join(f"{counts[level]} {level.name.lower()}" for level in sorted(counts))
+            line = f"{_file(worst)}: {worst.notes[0]}" if worst.notes else ""
+            rows.append((part, worst.level, " · ".join(x for x in (spread if len(findings) > 1 else "", line) if x)))
+    return rows
+
+
+def _by_file(one: Verified) -> list[tuple[str, Level, str]]:
+    rows = []
+    for part in PARTS:
+        findings = [finding for finding in one.findings if finding.part == part]
+        for level in sorted({finding.level for finding in findings}, reverse=True):
+            alike = [finding for finding in findings if finding.level is level]
+            told = [finding for finding in alike if finding.notes]
+            rows += [
+                (_file(finding), level, "; ".join(finding.notes[:3]) + _more(len(finding.notes) - 3))
+                for finding in told
+            ]
+            if rest := [_file(finding) for finding in alike if not finding.notes]:
+                names = f"{len(rest)} files" if level is Level.BITWISE and len(rest) > 1 else ", ".join(rest)
+                rows.append((part, level, names))
+    return rows
+
+
+def _more(number: int) -> str:
+    return f"; and {number} more" if number > 0 else ""
+
+
+def _file(finding: Finding) -> str:
+    return finding.name.partition("/")[2]
+
+
+def _why(one: Verified) -> list[str]:
+    if one.altered or one.causes:
+        return [*one.altered, *one.causes]
+    return ["nothing that is noted differs: files altered by hand, or runs that vary from one time to the next"]

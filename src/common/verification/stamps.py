@@ -1,0 +1,54 @@
+"""What an executed notebook says it was made with, and how two of them differ, the gravest first."""
+
+import ast
+
+from nbformat import NotebookNode
+
+CODE = "other code"
+SOURCES = ("code", "notebook", "parameters", "data", "tokens")  # by how much they explain
+
+
+def stamp_of(executed: NotebookNode) -> dict[str, str]:
+    return dict(executed.metadata.get("compendium", {}))
+
+
+def parameters_of(executed: NotebookNode) -> dict[str, object]:
+    """Values that the pipeline gave the notebook."""
+    for cell in executed.cells:
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            lines = [node for node in ast.parse(cell.source).body if isinstance(node, ast.Assign)]
+            return {node.targets[0].id: ast.unparse(node.value) for node in lines}
+    return {}
+
+
+def differences(old: NotebookNode, new: NotebookNode) -> list[str]:
+    """How two makings differ, by severity: sources, torch, the CPU's kernels, other versions, hardware."""
+    one, other = stamp_of(old), stamp_of(new)
+    found = []
+    for name in SOURCES:
+        key = f"{name} digest"
+        if one.get(key) != other.get(key):
+            found.append(_parameters(old, new) if name == "parameters" else f"other {name}")
+    before, after = (_versions(stamp) for stamp in (one, other))
+    changed = [name for name in dict.fromkeys([*before, *after]) if before.get(name) != after.get(name)]
+    lines = {name: f"{name} {before.get(name, 'not noted')} → {after.get(name, 'not noted')}" for name in changed}
+    if "torch" in lines:
+        found.append(lines.pop("torch"))
+    found += [f"CPU kernels {x} → {y}" for x, y in _both(one, other, "cpu capability")]
+    found += lines.values()
+    return found + [f"hardware {x} → {y}" for x, y in _both(one, other, "hardware")]
+
+
+def _parameters(old: NotebookNode, new: NotebookNode) -> str:
+    before, after = parameters_of(old), parameters_of(new)
+    names = [name for name in dict.fromkeys([*before, *after]) if before.get(name) != after.get(name)]
+    return f"other parameters: {', '.join(names) or 'not said which'}"
+
+
+def _versions(stamp: dict[str, str]) -> dict[str, str]:
+    return dict(entry.split(" ", 1) for entry in stamp.get("versions", "").split(", ") if " " in entry)
+
+
+def _both(one: dict[str, str], other: dict[str, str], key: str) -> list[tuple[str, str]]:
+    before, after = one.get(key, "not noted"), other.get(key, "not noted")
+    return [(before, after)] if before != after else []
