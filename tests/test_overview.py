@@ -42,7 +42,11 @@ def test_the_readme_shows_what_the_results_of_this_checkout_say():
     block = find_block(text)
     assert block[0] == rendered(block[1]), "run `compendium readme`"
     for study in studies():
-        claims = json.loads((ROOT / f"results/{block[1]}/{study}/claims.json").read_text())
+        path = ROOT / f"results/{block[1]}/{study}/claims.json"
+        if not path.exists():  # forked and not run yet
+            assert f"| {study} | not run yet |" in block[0]
+            continue
+        claims = json.loads(path.read_text())
         shown = block[0].split(f"<summary>Claims of {study}</summary>")[1].split("</details>")[0]
         verdicts = [row.split(" | ")[-2] for row in shown.splitlines() if "](figures/" in row]
         assert verdicts == [record["verdict"] for record in claims.values()]

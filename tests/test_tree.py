@@ -27,7 +27,7 @@ FLOORS = (
     {"analysis", "plots", "scorecard"},
     {"study"},
     {"verification"},
-    {"export", "overview", "forking", "ledger", "runner", "sharing"},
+    {"export", "forking", "ledger", "overview", "runner", "sharing"},
     {"comparing", "stage"},
     {"planning"},
     {"cli"},

@@ -11,7 +11,7 @@ from common.errors import UserError
 from common.ledger import last, write_plan
 from common.planning.reasons import Changes
 from common.project import ROOT
-from common.stage import fingerprint
+from common.verification.fingerprint import fingerprint
 
 NOTEBOOK_SECONDS = 30  # what a notebook takes that finds every run, as measured for the README
 NOTEBOOK_MB = 700  # of the notebook itself, beside its workers
