@@ -7,12 +7,13 @@ The sharpness is `common.landscape.sharpness`, the trace of the Hessian `common.
 of parameters `common.models.parameter_count`.
 """
 
-from common.predictors.continuations import Manifold, Walk, continuations, measure
+from common.predictors.continuations import POINTS, Manifold, Walk, continuations, measure
 from common.predictors.manifold import reach, reach_size, simplex_size, volume_per_function
 from common.predictors.short_run import short_run
 from common.predictors.zero_cost import gradient_norm, loss_before, naswot, snip, synflow
 
 __all__ = [
+    "POINTS",
     "Manifold",
     "Walk",
     "continuations",

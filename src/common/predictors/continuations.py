@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from common.connectivity import barrier_matrix, canonical, connected, flatten, losses_of
+from common.connectivity import canonical, connected, evenly, flatten, heights, losses_of, matrix_of, pairs
 from common.predictors.manifold import reach, reach_size, simplex_size, volume_per_function
 from common.training import Batch, Plan, train
 
 Loss = Callable[[nn.Module, Batch], Tensor]
+POINTS = 5
+"""Places on the line between two minima at which the loss is taken, both ends included."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Walk:
     count: int = 4
     steps: int = 60
     learning_rate: float = 3e-2
+    warmup: int = 0  # steps; without it a fresh Adam throws a wide language model far from where it stood
     tolerance: float = 0.02  # of a barrier, in the unit of the loss
 
 
@@ -31,9 +34,9 @@ class Walk:
 class Manifold:
     """The minima around a network: our three sizes of their manifold, and what they come from.
 
-    `m`, `m_c` and `m_r` as in `common.predictors.manifold`, of all continuations; `loss`, their mean training loss, and
-    `level`, its part −ln L̄ of M; `barrier`, the largest between two of them; `connected`, the share of them that lies
-    within the tolerance of each other.
+    `m`, `m_c` and `m_r` as in `common.predictors.manifold`, of all continuations; `loss`, the mean training loss on the
+    lines between them, and `level`, its part −ln L̄ of M; `barrier`, the largest between two of them; `connected`, the
+    share of them that lies within the tolerance of each other.
     """
 
     m: float
@@ -52,7 +55,9 @@ def continuations(
     ends = []
     for number in range(walk.count):
         end = copy.deepcopy(model)
-        plan = Plan(walk.steps, walk.learning_rate, warmup=0, clip=float("inf"), final_share=0.0, log_every=walk.steps)
+        plan = Plan(
+            walk.steps, walk.learning_rate, walk.warmup, clip=float("inf"), final_share=0.0, log_every=walk.steps
+        )
         optimizer = torch.optim.Adam(end.parameters(), lr=walk.learning_rate, fused=True)
         train(end, loss, batches(number), plan, optimizer=optimizer, setting=f"continuation {number}")
         ends.append(end.eval())
@@ -77,16 +82,17 @@ def measure(
     ends = continuations(start, loss, batches, walk)
     here, minima = flatten(start), torch.stack([flatten(end) for end in ends])
     losses = losses_of(start, loss, judged)
-    reached = losses(minima)
     with torch.no_grad():
         functions = torch.stack([outputs(end) for end in ends])
-    matrix = barrier_matrix(losses, minima)
+    first, second = pairs(walk.count)
+    lines = evenly(losses, minima[first], minima[second], POINTS)
+    matrix = matrix_of(heights(lines), walk.count)
     return Manifold(
-        m=volume_per_function(here, minima, functions, reached),
+        m=volume_per_function(here, minima, functions, lines),
         m_c=simplex_size(here, minima),
         m_r=reach_size(here, minima, reach(losses, here, minima, walk.tolerance)),
-        loss=reached.mean().item(),
-        level=-reached.double().mean().log().item(),
+        loss=lines.mean().item(),
+        level=-lines.mean().log().item(),
         barrier=matrix.max().item(),
         connected=len(connected(matrix, walk.tolerance)) / walk.count,
     )
