@@ -3,16 +3,17 @@
 from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from common.analysis.expansion import PREDICTORS, RUN, TASKS
-from common.figures import INK, PAGE, PALETTE, RULE, forest, label_lines, use_style
+from common.figures import INK, PAGE, PALETTE, RULE, forest, use_style
 
 ROW = 0.17  # inches
 OURS = ("m", "level", "volume")
-NAMED = ("m", "naswot", "parameters", "hessian_trace", "sharpness")  # others lie beside these
 
 
 def forest_by_task(table: pd.DataFrame, label: str, order: Mapping[str, str], margin: float | None = None) -> Figure:
@@ -72,28 +73,56 @@ def cost(table: pd.DataFrame) -> Figure:
     The line is of training runs of several lengths. `table`: task, predictor, steps, correlation.
     """
     use_style()
-    figure, axes = plt.subplots(1, len(TASKS), figsize=(PAGE, 2.7), sharey=True)
+    figure, axes = plt.subplots(len(TASKS), 1, figsize=(PAGE, 1.75 * len(TASKS)), sharex=True)
     for ax, task in zip(axes, TASKS, strict=True):
         own = table[table["task"] == task]
         run = own[own["predictor"] == RUN].sort_values("steps")
-        (line,) = ax.plot(run["steps"], run["correlation"], marker=".", color=PALETTE[1])
-        lines = {"training\nrun": line}
-        for name, row in own[own["predictor"] != RUN].set_index("predictor").iterrows():
-            color = PALETTE[0] if name in OURS else RULE
-            (point,) = ax.plot(row["steps"], row["correlation"], linestyle="none", marker="o", color=color)
-            if name in ("m",):
-                lines["M"] = point
-            else:
-                ax.annotate(
-                    PREDICTORS[name].replace("M's ", "").replace(" alone", ""), (row["steps"], row["correlation"]),
-                    xytext=(3, 2), textcoords="offset points", fontsize=5.5, color=INK,
-                )  # fmt: skip
+        ax.plot(run["steps"], run["correlation"], marker="o", color=PALETTE[1])
+        others = own[own["predictor"] != RUN]
+        colors = [PALETTE[0] if name in OURS else INK for name in others["predictor"]]
+        ax.scatter(others["steps"], others["correlation"], color=colors, s=14, zorder=3)
         ax.axhline(0, color=RULE, linewidth=0.6, zorder=0)
-        ax.set_xscale("log")
+        ax.set(title=TASKS[task], xscale="log", ylim=(min(-0.15, own["correlation"].min() - 0.1), 1.12))
+        ax.margins(x=0.06)
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        ax.set(title=TASKS[task], ylim=(-0.3, 1.05))
-        ax.tick_params(labelleft=True)
-        label_lines(ax, lines)
-    figure.supxlabel("cost, in training steps")
+    figure.supxlabel("cost, in training steps (what costs less than one stands at one)")
     figure.supylabel("rank correlation with the gain")
+    figure.draw_without_rendering()  # settles the layout, by which names are placed
+    for ax, task in zip(axes, TASKS, strict=True):
+        own = table[table["task"] == task]
+        run = own[own["predictor"] == RUN].sort_values("steps")
+        others = own[own["predictor"] != RUN]
+        named = [PREDICTORS[name] for name in others["predictor"]] + ["training runs"]
+        points = np.concatenate([others[["steps", "correlation"]], run[["steps", "correlation"]]])
+        _name_points(ax, named, points)
     return figure
+
+
+def _name_points(ax: Axes, names: list[str], points: np.ndarray) -> None:
+    """Write names beside the first of `points (n, 2)`, each as near as the points and the names before it allow."""
+    pixels = ax.transData.transform(points)
+    point = ax.figure.dpi / 72
+    height, free = 7.5 * point, 3 * point
+    taken = [(x - free, y - free, x + free, y + free) for x, y in pixels]
+    bounds = ax.get_window_extent()
+    for name, (x, y) in zip(names, pixels, strict=False):
+        width = 3.7 * point * len(name)
+        steps = [height / 2 * step * side for step in range(40) for side in ((1, -1) if step else (1,))]
+        places = [(x + dx, y + dy) for dy in steps for dx in (2 * free, -2 * free - width)]
+        left, middle = next(
+            (left, middle)
+            for left, middle in places
+            if bounds.x0 <= left
+            and left + width <= bounds.x1 + 12 * free
+            and not any(_overlap((left, middle - height / 2, left + width, middle + height / 2), box) for box in taken)
+        )
+        taken.append((left, middle - height / 2, left + width, middle + height / 2))
+        to = ax.transData.inverted().transform((left, middle))
+        arrow = {"arrowstyle": "-", "color": RULE, "linewidth": 0.4, "shrinkA": 0, "shrinkB": 2}
+        arrow |= {"relpos": (0, 0.5) if left > x else (1, 0.5)}
+        style = {"fontsize": 6, "va": "center", "annotation_clip": False}
+        ax.annotate(name, ax.transData.inverted().transform((x, y)), xytext=to, arrowprops=arrow, **style)
+
+
+def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return min(one[2], other[2]) > max(one[0], other[0]) and min(one[3], other[3]) > max(one[1], other[1])
