@@ -112,6 +112,7 @@ def test_costs_are_passes_over_data(files):
     assert found["m"] == pytest.approx(12 + (3 + 5 * 3) / 3)
     assert found["level"] == pytest.approx(12 + 15 / 3)
     assert found["volume"] == pytest.approx(12 + 3 / 3)
+    assert found["m_c"] == 12
     assert found["parameters"] == 0
     assert found["loss_before"] == pytest.approx(1 / 3)
     assert found["gradient_norm"] == found["snip"] == 1
@@ -160,8 +161,10 @@ def test_a_run_refuses_another_package_and_a_candidate_that_does_not_grow(files,
 
 def test_walks_at_the_course_own_k_and_t_are_its_m(files, bases):
     found = measure_walks(**asked("mnist", files, bases, WIDER["mnist"], counts=[3, 4], steps=[4, 6]))["walks"]
+    alone = measure_walks(**asked("mnist", files, bases, WIDER["mnist"], counts=[3], steps=[6]))["walks"]
     m = examine(**asked("mnist", files, bases, WIDER["mnist"], rates=[0.01], shares=[1.0]))["m"]
-    assert list(zip(found["count"], found["steps"], strict=True)) == [(3, 4), (3, 6), (4, 4), (4, 6)]
+    assert list(zip(found["count"], found["steps"], strict=True)) == [(3, 4), (4, 4), (3, 6), (4, 6)]
+    assert alone["m"] == [found["m"][2]]
     assert found["m"][0] == m
     assert len(set(found["m"])) == 4
 

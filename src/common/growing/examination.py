@@ -2,10 +2,11 @@
 
 import copy
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from common.connectivity import hessian_trace
 from common.growing.design import Course, Pace
@@ -21,6 +22,7 @@ from common.predictors import (
     measure,
     naswot,
     short_run,
+    sized,
     snip,
     synflow,
 )
@@ -38,14 +40,17 @@ def walk_of(course: Course) -> Walk:
 
 def manifold(model: nn.Module, task: Task, walk: Walk, seed: int) -> Manifold:
     """The manifold of minima around `model`; `seed` sets the order of the data in each continuation."""
-    return measure(
-        model,
-        task.loss,
-        lambda number: task.batches(seed, 1 + number),
-        task.judged,
-        lambda end: task.logits(end, task.judged),
-        walk,
-    )
+    outputs = _logits(task)
+    return measure(model, task.loss, lambda number: task.batches(seed, 1 + number), task.judged, outputs, walk)
+
+
+def size_of(start: nn.Module, ends: Sequence[nn.Module], task: Task, walk: Walk) -> Manifold:
+    """The manifold whose minima are `ends`, found from the canonical form `start`."""
+    return sized(start, ends, task.loss, task.judged, _logits(task), walk.tolerance)
+
+
+def _logits(task: Task) -> Callable[[nn.Module], Tensor]:
+    return lambda end: task.logits(end, task.judged)
 
 
 def costs(task: Task, walk: Walk) -> dict[str, float]:
@@ -60,6 +65,7 @@ def costs(task: Task, walk: Walk) -> dict[str, float]:
         "m": trained + judged * FORWARD * (walk.count + POINTS * pairs),
         "level": trained + judged * FORWARD * POINTS * pairs,
         "volume": trained + judged * FORWARD * walk.count,
+        "m_c": trained,
         "parameters": 0.0,
         "loss_before": judged * FORWARD,
         "naswot": judged * FORWARD,
@@ -75,8 +81,7 @@ def foretold(model: nn.Module, task: Task, course: Course, seed: int) -> dict[st
     """Every predictor but the short runs. Their signs are as defined: not always is more a better promise."""
     found = manifold(model, task, walk_of(course), seed)
     return {
-        **{name: value for name, value in asdict(found).items() if name != "level"},
-        "level": found.level,
+        **asdict(found),
         "volume": found.m - found.level,
         "parameters": parameter_count(model),
         "loss_before": loss_before(model, task.loss, task.judged),

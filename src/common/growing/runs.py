@@ -9,13 +9,14 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
+from common.connectivity import canonical
 from common.errors import UserError
 from common.growing.design import Course, Language, Perceptron
 from common.growing.examination import (
     costs,
     foretold,
-    manifold,
     short_runs,
+    size_of,
     trained_on,
     walk_of,
 )
@@ -23,6 +24,7 @@ from common.growing.networks import grow, keep_network, moved, network_of, new_n
 from common.growing.surfaces import plane
 from common.growing.tasks import Task, task_of
 from common.models import parameter_count
+from common.predictors import continuations
 
 POINTS = 10  # of a training curve
 LEAST = 1e-4  # standard deviations of a logit: an expansion that preserves the function moves none further
@@ -109,11 +111,12 @@ def measure_walks(
     pace = Course.model_validate(course)
     knobs, data = _opened(task, network, pace.judged, scikit_learn, mnist, sotu)
     model, _ = grow(open_network(knobs, data, bases[base]), grown, seed)
-    rows = []
-    for count in counts:
-        for length in steps:
-            walk = replace(walk_of(pace), count=count, steps=length)
-            rows.append({"count": count, "steps": length, "m": manifold(model, data, walk, seed).m})
+    start, rows = canonical(model), []
+    for length in steps:
+        walk = replace(walk_of(pace), count=max(counts), steps=length)
+        ends = continuations(start, data.loss, lambda number: data.batches(seed, 1 + number), walk)
+        # The first so many of these are those that fewer continuations would have given.
+        rows += [{"count": count, "steps": length, "m": size_of(start, ends[:count], data, walk).m} for count in counts]
     return {"parameters": parameter_count(model), "walks": _columns(rows)}
 
 

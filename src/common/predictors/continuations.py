@@ -1,14 +1,14 @@
 """Short training runs from one point, and what they tell of the minima around it."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from common.connectivity import canonical, connected, evenly, flatten, heights, losses_of, matrix_of, pairs
-from common.predictors.manifold import reach, reach_size, simplex_size, volume_per_function
+from common.predictors.manifold import simplex_size, volume_per_function
 from common.training import Batch, Plan, train
 
 Loss = Callable[[nn.Module, Batch], Tensor]
@@ -32,16 +32,15 @@ class Walk:
 
 @dataclass(frozen=True)
 class Manifold:
-    """The minima around a network: our three sizes of their manifold, and what they come from.
+    """The minima around a network: two sizes of their manifold, and what they come from.
 
-    `m`, `m_c` and `m_r` as in `common.predictors.manifold`, of all continuations; `loss`, the mean training loss on the
+    `m` and `m_c` as in `common.predictors.manifold`, of all continuations; `loss`, the mean training loss on the
     lines between them, and `level`, its part −ln L̄ of M; `barrier`, the largest between two of them; `connected`, the
     share of them that lies within the tolerance of each other.
     """
 
     m: float
     m_c: float
-    m_r: float
     loss: float
     level: float
     barrier: float
@@ -72,27 +71,40 @@ def measure(
     outputs: Callable[[nn.Module], Tensor],
     walk: Walk,
 ) -> Manifold:
-    """The manifold of minima around `model`.
+    """The manifold of minima around `model`, found by continuations of its canonical form; see `sized`.
 
-    The continuations start from the model's canonical form (`common.connectivity.canonical`), so that rescalings which
-    leave its function as it is do not change the result. `judged` is a batch of training data on which losses and
-    barriers are taken; `outputs(model)` gives logits `(probes, classes)` on probes of the training data.
+    From the canonical form (`common.connectivity.canonical`), so that rescalings which leave the model's function as it
+    is do not change the result.
     """
     start = canonical(model)
-    ends = continuations(start, loss, batches, walk)
+    return sized(start, continuations(start, loss, batches, walk), loss, judged, outputs, walk.tolerance)
+
+
+def sized(
+    start: nn.Module,
+    ends: Sequence[nn.Module],
+    loss: Loss,
+    judged: Batch,
+    outputs: Callable[[nn.Module], Tensor],
+    tolerance: float,
+) -> Manifold:
+    """The manifold whose minima are `ends`, found from `start`.
+
+    `judged` is a batch of training data on which losses and barriers are taken; `outputs(model)` gives logits `(probes,
+    classes)` on probes of the training data.
+    """
     here, minima = flatten(start), torch.stack([flatten(end) for end in ends])
     losses = losses_of(start, loss, judged)
     with torch.no_grad():
         functions = torch.stack([outputs(end) for end in ends])
-    first, second = pairs(walk.count)
+    first, second = pairs(len(ends))
     lines = evenly(losses, minima[first], minima[second], POINTS)
-    matrix = matrix_of(heights(lines), walk.count)
+    matrix = matrix_of(heights(lines), len(ends))
     return Manifold(
         m=volume_per_function(here, minima, functions, lines),
         m_c=simplex_size(here, minima),
-        m_r=reach_size(here, minima, reach(losses, here, minima, walk.tolerance)),
         loss=lines.mean().item(),
         level=-lines.mean().log().item(),
         barrier=matrix.max().item(),
-        connected=len(connected(matrix, walk.tolerance)) / walk.count,
+        connected=len(connected(matrix, tolerance)) / len(ends),
     )

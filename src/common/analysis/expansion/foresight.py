@@ -20,6 +20,7 @@ PREDICTORS = {
     "m": "M",
     "level": "M's level alone",
     "volume": "M's volume alone",
+    "m_c": "its volume in weights",
     RUN: "training run of equal cost",
     "parameters": "parameters",
     "loss_before": "loss before",
@@ -30,8 +31,8 @@ PREDICTORS = {
     "sharpness": "sharpness",
     "hessian_trace": "Hessian trace",
 }
-OURS = ("m", "level", "volume", RUN)  # where more is better by definition
-RIVALS = tuple(name for name in PREDICTORS if name not in ("m", "level", "volume"))
+OURS = ("m", "level", "volume", "m_c", RUN)  # where more is better by definition
+RIVALS = tuple(name for name in PREDICTORS if name not in ("m", "level", "volume", "m_c"))
 RESAMPLES = 500
 Values = NDArray[np.float64]
 

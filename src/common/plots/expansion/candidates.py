@@ -60,6 +60,7 @@ def changes(table: pd.DataFrame) -> Figure:
             for rule in rules:
                 ax.axhline(rule, color="#DDDDDD", linewidth=0.5, zorder=0)
     axes[0, 0].set_yticks(list(at.values()), list(at), fontsize=6.5)
+    axes[0, 0].set_ylabel("candidate")
     axes[0, 0].set_ylim(heights[-1] + 0.6, -0.6)
     _legend(axes[0, 0].get_figure())
     return figure

@@ -13,7 +13,7 @@ from common.analysis.expansion import PREDICTORS, RUN, TASKS
 from common.figures import INK, PAGE, PALETTE, RULE, forest, use_style
 
 ROW = 0.17  # inches
-OURS = ("m", "level", "volume")
+OURS = ("m", "level", "volume", "m_c")
 
 
 def forest_by_task(table: pd.DataFrame, label: str, order: Mapping[str, str], margin: float | None = None) -> Figure:
