@@ -97,7 +97,10 @@ def foretold(model: nn.Module, task: Task, course: Course, seed: int) -> dict[st
 def short_runs(
     model: nn.Module, task: Task, course: Course, rates: list[float], shares: list[float], seed: int
 ) -> list[dict[str, float]]:
-    """Short runs at these learning rates and shares of M's cost; `promise` is minus the validation loss."""
+    """Short runs at these learning rates and shares of M's cost; `promise` is minus the validation loss.
+
+    They see the batches with which training on begins, in the same order.
+    """
     full = costs(task, walk_of(course))["m"]
     rows = []
     for share in shares:

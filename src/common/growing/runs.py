@@ -27,7 +27,7 @@ from common.models import parameter_count
 from common.predictors import continuations
 
 POINTS = 10  # of a training curve
-LEAST = 1e-4  # standard deviations of a logit: an expansion that preserves the function moves none further
+LEAST = 1e-3  # standard deviations of a logit: an expansion that preserves the function moves none further
 
 
 def pretrain(

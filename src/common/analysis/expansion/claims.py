@@ -75,7 +75,7 @@ def statements() -> list[Statement]:
         ),
         *(
             Statement(
-                f"needs_{part}", None, f"M foresees better without neither part than by its {other} alone",
+                f"needs_{part}", None, f"M foresees better than its {other} alone",
                 f"{RHO}, M's minus that of its {other}, {mean}", GREATER, "lead", "lead",
             )
             for part, other in (("volume", "level"), ("level", "volume"))
