@@ -11,8 +11,9 @@ from torch import nn
 from common.errors import UserError
 from common.growing.design import Course, Sizes, Widths
 from common.growing.examination import costs, short_runs, walk_of
+from common.growing.minima import measure_walks, slice_surface
 from common.growing.networks import grow, keep_network, moved, network_of, new_network, open_network
-from common.growing.runs import examine, measure_walks, pretrain, slice_surface
+from common.growing.runs import examine, pretrain
 from common.growing.surfaces import plane
 from common.growing.tasks import task_of
 from grown import COURSE, LANGUAGE, PERCEPTRON, write_tables

@@ -1,30 +1,17 @@
-"""The functions that the study's sweeps call: bases, candidates examined and trained on, walks, surfaces.
+"""The functions that the study's sweeps call first: bases, and candidates examined and trained on.
 
-`task` is one of `common.growing.tasks.SETS`, `network` the knobs of `common.growing.design`. Files: `mnist` and `sotu`,
-the tables. The digits of scikit-learn, and the components of all digits, come from that package: `scikit_learn` is its
-version, so that a run's key holds it. `base` names the base among `bases`.
+`task` is one of `common.growing.tasks.SETS`, `network` and `course` knobs of `common.growing.design`. Files: `mnist`,
+`sotu`, the tables; for `scikit_learn` see `common.growing.opening`. `base` names the base among `bases`.
 """
 
-from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 
-from common.connectivity import canonical
 from common.errors import UserError
-from common.growing.design import Course, Language, Perceptron
-from common.growing.examination import (
-    costs,
-    foretold,
-    short_runs,
-    size_of,
-    trained_on,
-    walk_of,
-)
-from common.growing.networks import grow, keep_network, moved, network_of, new_network, open_network
-from common.growing.surfaces import plane
-from common.growing.tasks import Task, task_of
+from common.growing.design import Course
+from common.growing.examination import costs, foretold, short_runs, trained_on, walk_of
+from common.growing.networks import grow, keep_network, moved, new_network, open_network
+from common.growing.opening import columns, opened
 from common.models import parameter_count
-from common.predictors import continuations
 
 POINTS = 10  # of a training curve
 LEAST = 1e-3  # standard deviations of a logit: an expansion that preserves the function moves none further
@@ -34,7 +21,7 @@ def pretrain(
     task: str, network: dict, seed: int, scikit_learn: str, *, mnist: Path, sotu: Path, keep: Path
 ) -> dict[str, object]:
     """Train a base network from scratch and keep it. `seed` changes the initial weights and the order of the data."""
-    knobs, data = _opened(task, network, 1, scikit_learn, mnist, sotu)
+    knobs, data = opened(task, network, 1, scikit_learn, mnist, sotu)
     model, trained = trained_on(new_network(knobs, data, seed), data, knobs.base, POINTS, seed)
     keep_network(model, keep)
     return {
@@ -42,7 +29,7 @@ def pretrain(
         "train_loss": trained.curve[-1]["loss"],
         "parameters": parameter_count(model),
         **{name: trained.used[name] for name in ("dtype", "optimizer")},
-        "curve": _columns(trained.curve),
+        "curve": columns(trained.curve),
     }
 
 
@@ -69,7 +56,7 @@ def examine(
     Raises `RuntimeError` where an expansion that should preserve the function does not, or one changes nothing.
     """
     pace = Course.model_validate(course)
-    knobs, data = _opened(task, network, pace.judged, scikit_learn, mnist, sotu)
+    knobs, data = opened(task, network, pace.judged, scikit_learn, mnist, sotu)
     start = open_network(knobs, data, bases[base])
     model, preserves = grow(start, grown, seed)
     distance = moved(start, model, data)
@@ -86,71 +73,7 @@ def examine(
         "moved": distance,
         "test_loss": trained.curve[-1]["test_loss"],
         "train_loss": trained.curve[-1]["loss"],
-        "curve": _columns([{"step": 0, "test_loss": data.loss_on(model, data.test)}, *trained.curve]),
-        "short": _columns(runs),
+        "curve": columns([{"step": 0, "test_loss": data.loss_on(model, data.test)}, *trained.curve]),
+        "short": columns(runs),
         "cost": {"predictor": list(costs(data, walk_of(pace))), "steps": list(costs(data, walk_of(pace)).values())},
     }
-
-
-def measure_walks(
-    base: str,
-    task: str,
-    network: dict,
-    course: dict,
-    grown: dict | None,
-    counts: list[int],
-    steps: list[int],
-    seed: int,
-    scikit_learn: str,
-    *,
-    mnist: Path,
-    sotu: Path,
-    **bases: Path,
-) -> dict[str, object]:
-    """M of a candidate by other numbers K of continuations, and T of their steps, as the table `walks`."""
-    pace = Course.model_validate(course)
-    knobs, data = _opened(task, network, pace.judged, scikit_learn, mnist, sotu)
-    model, _ = grow(open_network(knobs, data, bases[base]), grown, seed)
-    start, rows = canonical(model), []
-    for length in steps:
-        walk = replace(walk_of(pace), count=max(counts), steps=length)
-        ends = continuations(start, data.loss, lambda number: data.batches(seed, 1 + number), walk)
-        # The first so many of these are those that fewer continuations would have given.
-        rows += [{"count": count, "steps": length, "m": size_of(start, ends[:count], data, walk).m} for count in counts]
-    return {"parameters": parameter_count(model), "walks": _columns(rows)}
-
-
-def slice_surface(
-    base: str,
-    task: str,
-    network: dict,
-    course: dict,
-    grown: dict | None,
-    places: int,
-    seed: int,
-    scikit_learn: str,
-    *,
-    mnist: Path,
-    sotu: Path,
-    **bases: Path,
-) -> dict[str, object]:
-    """Losses on the plane through the first three minima found, a table `surface`; corners are in `minima`."""
-    pace = Course.model_validate(course)
-    knobs, data = _opened(task, network, pace.judged, scikit_learn, mnist, sotu)
-    model, _ = grow(open_network(knobs, data, bases[base]), grown, seed)
-    surface, minima = plane(model, data, walk_of(pace), places, seed)
-    return {"parameters": parameter_count(model), "surface": _columns(surface), "minima": _columns(minima)}
-
-
-def _opened(
-    task: str, network: dict, judged: int, scikit_learn: str, mnist: Path, sotu: Path
-) -> tuple[Perceptron | Language, Task]:
-    if scikit_learn != version("scikit-learn"):
-        raise UserError(f"scikit-learn is {version('scikit-learn')}, and the run asks for {scikit_learn}")
-    knobs = network_of(task, network)
-    return knobs, task_of(task, knobs, judged, mnist=mnist, sotu=sotu)
-
-
-def _columns(rows: list[dict]) -> dict[str, list]:
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    return {name: [row.get(name) for row in rows] for name in names}

@@ -8,7 +8,8 @@ from typing import Protocol
 import pandas as pd
 
 from common.errors import UserError
-from common.growing.runs import examine, measure_walks, pretrain, slice_surface
+from common.growing.minima import measure_walks, slice_surface
+from common.growing.runs import examine, pretrain
 from common.growing.tasks import SETS
 from common.sweep import Kept
 
