@@ -62,8 +62,8 @@ DRAWN = {
     "gain": lambda t: plots.gains(t, POWER),
     "rivals": lambda t: plots.rival_gains(t, POWER, "mnist"),
     "curves": lambda t: plots.curves(t, analysis.TASKS),
-    "power": lambda t: plots.forest_by_task(t, "rank correlation", analysis.PREDICTORS),
-    "lead": lambda t: plots.forest_by_task(t, "difference", analysis.PREDICTORS, 0.05),
+    "power": lambda t: plots.forest_by_task(t, "rank correlation"),
+    "lead": lambda t: plots.forest_by_task(t, "difference", 0.05),
     "equal": plots.equal,
     "cost": plots.cost,
     "walks": lambda t: plots.walks(t, (4, 5)),
@@ -147,6 +147,18 @@ def test_a_slice_has_its_minima_as_a_closed_triangle():
         [ring] = ax.lines
         assert np.allclose(ring.get_xydata()[0], ring.get_xydata()[-1])
         assert len(ring.get_xydata()) == 4
+
+
+def test_a_predictor_that_ranks_nothing_has_an_empty_row():
+    table = POWER[~((POWER["task"] == "text") & (POWER["predictor"] == "snip"))]
+    axes = plots.forest_by_task(table, "rank correlation").axes
+    rows = [label.get_text() for label in axes[0].get_yticklabels()]
+    assert rows == list(analysis.PREDICTORS.values())
+    for ax, task in zip(axes, analysis.TASKS, strict=True):
+        drawn = {round(y): x for x, y in ax.collections[-1].get_offsets()}
+        own = table[table["task"] == task]
+        expected = {list(analysis.PREDICTORS).index(row.predictor): row.estimate for row in own.itertuples()}
+        assert drawn == pytest.approx(expected)
 
 
 def test_a_cost_figure_names_every_predictor():

@@ -1,6 +1,6 @@
 """How well each predictor foresaw the gain: correlations, leads, regrets, costs."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -16,23 +16,33 @@ ROW = 0.17  # inches
 OURS = ("m", "level", "volume", "m_c")
 
 
-def forest_by_task(table: pd.DataFrame, label: str, order: Mapping[str, str], margin: float | None = None) -> Figure:
-    """An estimate of each predictor with its interval, a panel for each task, in the order of `order`.
+def forest_by_task(table: pd.DataFrame, label: str, margin: float | None = None) -> Figure:
+    """An estimate of each predictor with its interval, a panel for each task.
 
     `table`: task, predictor, estimate, low, high. `margin`: shaded around zero.
     """
-    names = [name for name in order if name in set(table["predictor"])]
+    names = [name for name in PREDICTORS if name in set(table["predictor"])]
     use_style()
     figure, axes = plt.subplots(1, len(TASKS), figsize=(PAGE, 0.75 + ROW * len(names)), sharey=True)
     for ax, task in zip(axes, TASKS, strict=True):
-        own = table[table["task"] == task].set_index("predictor").loc[names]
         band = None if margin is None else (-margin, margin)
-        colors = [PALETTE[0] if name in OURS else PALETTE[1] if name == RUN else INK for name in names]
-        forest(ax, [order[name] for name in names], own["estimate"], own["low"], own["high"], band=band, colors=colors)
+        _estimates(ax, table[table["task"] == task], names, band)
         ax.set(title=TASKS[task])
         ax.xaxis.set_major_locator(MaxNLocator(4))
     figure.supxlabel(label)
     return figure
+
+
+def _estimates(ax: Axes, table: pd.DataFrame, names: Sequence[str], band: tuple[float, float] | None = None) -> None:
+    """Estimates in a row for each of `names`; a predictor that ranks nothing has an empty one."""
+    own = table.set_index("predictor")
+    shown = [name for name in names if name in own.index]
+    own = own.loc[shown]
+    colors = [PALETTE[0] if name in OURS else PALETTE[1] if name == RUN else INK for name in shown]
+    labels, rows = [PREDICTORS[name] for name in shown], [names.index(name) for name in shown]
+    forest(ax, labels, own["estimate"], own["low"], own["high"], band=band, colors=colors, rows=rows)
+    ax.set_yticks(range(len(names)), [PREDICTORS[name] for name in names])
+    ax.set_ylim(len(names) - 0.5, -0.5)
 
 
 def equal(table: pd.DataFrame) -> Figure:
@@ -51,17 +61,8 @@ def equal(table: pd.DataFrame) -> Figure:
     for ax in axes.flat[len(sets) :]:
         ax.remove()
     for ax, one in zip(axes.flat, sets.itertuples(), strict=False):
-        own = table[(table["task"] == one.task) & (table["set"] == one.set)].set_index("predictor")
-        shown = [name for name in names if name in own.index]
-        own = own.loc[shown]
-        rows = [names.index(name) for name in shown]
-        colors = [PALETTE[0] if name in OURS else PALETTE[1] if name == RUN else INK for name in shown]
-        forest(
-            ax, [PREDICTORS[name] for name in shown], own["estimate"], own["low"], own["high"], colors=colors, rows=rows
-        )
+        _estimates(ax, table[(table["task"] == one.task) & (table["set"] == one.set)], names)
         ax.set_title(f"{TASKS[one.task]}:\n{one.candidates} of {one.set}", fontsize=7)
-        ax.set_yticks(range(len(names)), [PREDICTORS[name] for name in names])
-        ax.set_ylim(len(names) - 0.5, -0.5)
         ax.tick_params(labelbottom=True)
     figure.supxlabel("rank correlation with the gain, within the set")
     return figure
