@@ -62,7 +62,7 @@ def changes(table: pd.DataFrame) -> Figure:
     axes[0, 0].set_yticks(list(at.values()), list(at), fontsize=6.5)
     axes[0, 0].set_ylabel("candidate")
     axes[0, 0].set_ylim(heights[-1] + 0.6, -0.6)
-    _legend(axes[0, 0].get_figure())
+    _legend(figure, table["type"])
     return figure
 
 
@@ -82,7 +82,7 @@ def gains(table: pd.DataFrame, power: pd.DataFrame) -> Figure:
         )
     figure.supxlabel("change of M")
     figure.supylabel(NATS)
-    _legend(figure)
+    _legend(figure, table["type"])
     return figure
 
 
@@ -103,7 +103,7 @@ def rival_gains(table: pd.DataFrame, power: pd.DataFrame, task: str) -> Figure:
         ax.tick_params(labelsize=6)
     figure.supxlabel("score, the side of more promise on the right")
     figure.supylabel(NATS)
-    _legend(figure)
+    _legend(figure, table["type"])
     return figure
 
 
@@ -172,7 +172,8 @@ def _scatter(ax: Axes, points: pd.DataFrame) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(4))
 
 
-def _legend(figure: Figure) -> None:
-    """The three types, with their marks, above the panels."""
-    marks = [Line2D([], [], linestyle="none", marker=MARKERS[kind], color=color) for kind, color in TYPES.items()]
-    figure.legend(marks, list(TYPES), loc="outside upper right", ncols=len(TYPES), borderpad=0, handletextpad=0.2)
+def _legend(figure: Figure, kinds: pd.Series) -> None:
+    """The types that are there, with their marks, above the panels."""
+    there = [kind for kind in TYPES if kind in set(kinds)]
+    marks = [Line2D([], [], linestyle="none", marker=MARKERS[kind], color=TYPES[kind]) for kind in there]
+    figure.legend(marks, there, loc="outside upper right", ncols=len(there), borderpad=0, handletextpad=0.2)
