@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from common.figures import PAGE, use_style
+from common.figures import PAGE, PALETTE, use_style
 
 
 def surfaces(table: pd.DataFrame) -> Figure:
@@ -36,7 +36,7 @@ def surfaces(table: pd.DataFrame) -> Figure:
     bar = figure.colorbar(drawn, ax=list(axes.flat[: len(names)]))
     bar.set_label("training loss (nats)")
     ticks = levels[::3]
-    bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks])
+    bar.set_ticks(ticks, labels=[f"{tick:.3g}" for tick in ticks])
     figure.supxlabel("along the first edge (‖θ‖ = 1)")
     figure.supylabel("across it")
     return figure
@@ -50,7 +50,7 @@ def walks(table: pd.DataFrame, chosen: tuple[int, int]) -> Figure:
     by = table.groupby(["count", "steps"])["correlation"]
     mean, least = by.mean().unstack(), by.min().unstack()
     use_style()
-    figure, ax = plt.subplots(figsize=(PAGE / 2, 0.9 + 0.42 * len(mean)))
+    figure, ax = plt.subplots(figsize=(PAGE / 2, 0.9 + 0.5 * max(3, len(mean))))
     image = ax.imshow(mean.to_numpy(), cmap="cividis", vmin=0, vmax=1, aspect="auto")
     for row, count in enumerate(mean.index):
         for column, steps in enumerate(mean.columns):
@@ -60,11 +60,11 @@ def walks(table: pd.DataFrame, chosen: tuple[int, int]) -> Figure:
                 column, row, text, ha="center", va="center", fontsize=6.5, color="white" if value < 0.55 else "black"
             )
             if (count, steps) == chosen:
-                box = {"fill": False, "edgecolor": "black", "linewidth": 1.6}
+                box = {"fill": False, "edgecolor": PALETTE[1], "linewidth": 2}
                 ax.add_patch(plt.Rectangle((column - 0.48, row - 0.48), 0.96, 0.96, **box))
     ax.set_xticks(range(len(mean.columns)), [str(steps) for steps in mean.columns])
     ax.set_yticks(range(len(mean.index)), [str(count) for count in mean.index])
     ax.set(xlabel="steps of each, T", ylabel="continuations, K")
     bar = figure.colorbar(image, ax=ax)
-    bar.set_label("rank correlation with the gain")
+    bar.set_label("rank correlation")
     return figure
