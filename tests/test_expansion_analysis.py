@@ -116,6 +116,10 @@ def test_the_rate_whose_short_runs_rank_best_is_chosen():
         "correlation": pytest.approx([-1, 1] * 2),
         "chosen": [False, True] * 2,
     }
+    assert analysis.edges(tried) == "perceptron, language"
+    assert analysis.edges(tried.assign(rate=[0.1, 0.2, 0.2, 0.1], chosen=[True, False] * 2)) == "perceptron, language"
+    between = pd.DataFrame({"kind": ["language"] * 3, "rate": [0.1, 0.2, 0.3], "chosen": [False, True, False]})
+    assert analysis.edges(between) == "none"
     with pytest.raises(UserError, match=r"no short run at rate 0\.3"):
         analysis.with_run(analysis.gains(runs), short_runs(runs), {"perceptron": 0.3, "language": 0.2}, 1.0)
 

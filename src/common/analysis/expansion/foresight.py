@@ -77,6 +77,13 @@ def choose_rates(scored: pd.DataFrame, short: pd.DataFrame) -> pd.DataFrame:
     return table.assign(chosen=table.index.isin(best))
 
 
+def edges(tried: pd.DataFrame) -> str:
+    """Kinds of network whose chosen rate is the least or the largest tried, so that a better one may lie beyond."""
+    ends = tried.groupby("kind")["rate"].agg(["min", "max"])
+    chosen = tried[tried["chosen"]].set_index("kind")["rate"]
+    return ", ".join(kind for kind, rate in chosen.items() if rate in set(ends.loc[kind])) or "none"
+
+
 def signs(scored: pd.DataFrame) -> dict[str, int]:
     """Of each predictor, whether more (1) or less (−1) of it goes with gain on these seeds; ours are fixed."""
     found = {name: float(by_seed(scored, name).mean()) for name in PREDICTORS if name not in OURS}
