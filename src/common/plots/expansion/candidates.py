@@ -77,9 +77,8 @@ def gains(table: pd.DataFrame, power: pd.DataFrame) -> Figure:
     for ax, task in zip(axes, TASKS, strict=True):
         _scatter(ax, table[table["task"] == task])
         row = found.loc[task]
-        ax.set_title(
-            f"{TASKS[task]}\nρ = {row['estimate']:.2f} [{row['low']:.2f}, {row['high']:.2f}]".replace("-", "−")
-        )
+        said = f"ρ = {row['estimate']:.2f} [{row['low']:.2f}, {row['high']:.2f}]".replace("-", "−")
+        ax.set_title(f"{TASKS[task]}\n{said}")
     figure.supxlabel("change of M")
     figure.supylabel(NATS)
     _legend(figure, table["type"])
@@ -110,7 +109,8 @@ def rival_gains(table: pd.DataFrame, power: pd.DataFrame, task: str) -> Figure:
 def curves(table: pd.DataFrame, tasks: Mapping[str, str]) -> Figure:
     """Test loss while training on, a panel for each task and type; the dashed line is the base, not expanded.
 
-    `table`: see `curve_table`. The best and the worst of a panel have their names beside their ends.
+    `table`: see `curve_table`. The best and the worst that end within a panel have their names
+    beside their ends; some, far worse, end above it.
     """
     use_style()
     kinds = {
@@ -132,7 +132,8 @@ def curves(table: pd.DataFrame, tasks: Mapping[str, str]) -> Figure:
             lines: dict[str, Line2D] = {}
             chosen = own[own["type"] == kind]
             last = chosen[chosen["step"] == chosen["step"].max()].set_index("candidate")["test_loss"]
-            named = dict.fromkeys([last.idxmin(), last.idxmax()])
+            last = last[last <= top]  # what stays far above the others would squash them
+            named = {last.idxmin(), last.idxmax()} if len(last) else set()
             for name, line in chosen.groupby("candidate", sort=False):
                 line = line.sort_values("step")
                 strong = name in named
@@ -146,7 +147,8 @@ def curves(table: pd.DataFrame, tasks: Mapping[str, str]) -> Figure:
             span = top - float(ends.min())
             ax.set_ylim(float(ends.min()) - 0.06 * span, top)
             ax.set_title(f"{tasks[task]}: {kind}", fontsize=7)
-            label_lines(ax, lines)
+            if lines:
+                label_lines(ax, lines)
     figure.supxlabel("step of training on")
     figure.supylabel("test loss (nats)")
     return figure

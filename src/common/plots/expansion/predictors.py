@@ -107,7 +107,7 @@ def _name_points(ax: Axes, names: list[str], points: np.ndarray) -> None:
     taken = [(x - free, y - free, x + free, y + free) for x, y in pixels]
     bounds = ax.get_window_extent()
     for name, (x, y) in zip(names, pixels, strict=False):
-        width = 3.7 * point * len(name)
+        width = 4.4 * point * len(name)
         steps = [height / 2 * step * side for step in range(40) for side in ((1, -1) if step else (1,))]
         places = [(x + dx, y + dy) for dy in steps for dx in (2 * free, -2 * free - width)]
         left, middle = next(
