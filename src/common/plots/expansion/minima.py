@@ -15,9 +15,9 @@ def surfaces(table: pd.DataFrame) -> Figure:
     """
     names = table["candidate"].unique()
     use_style()
-    columns = min(4, len(names))
+    columns = min(3, len(names))
     lines = -(-len(names) // columns)
-    figure, axes = plt.subplots(lines, columns, figsize=(PAGE, 1.75 * lines + 0.35), squeeze=False)
+    figure, axes = plt.subplots(lines, columns, figsize=(PAGE, 2.1 * lines + 0.35), squeeze=False)
     for ax in axes.flat[len(names) :]:
         ax.remove()
     planes = table[table["minimum"] == 0]
