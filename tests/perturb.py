@@ -50,6 +50,12 @@ OTHER = {
     "ties": "dare_ties",
     "dare_linear": "task_arithmetic",
     "good": "bad",
+    "mnist": "digits",
+    "zero": "random",
+    "random": "identity",
+    "copy_noise": "net2wider",
+    "identity": "stack",
+    "stack": "random",
 }
 
 

@@ -106,6 +106,6 @@ def test_batches_pass_over_all_images_each_epoch_and_follow_the_seed():
     assert torch.equal(again(3)["labels"], batches(3)["labels"])
     assert not torch.equal(digits.batches(100, seed=4)(3)["inputs"], batches(3)["inputs"])
     assert not torch.equal(batches(0)["inputs"], batches(12)["inputs"])
-    with pytest.raises(UserError, match="1260 images are fewer than one batch of 2000"):
+    with pytest.raises(UserError, match="1260 examples are fewer than one batch of 2000"):
         digits.batches(2000, seed=0)
     assert len(digits.part("test", 10)["labels"]) == 10

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from common.connectivity import flatten, log_volume
+from common.connectivity import flatten, log_volume, permuted
 from common.predictors import (
     Walk,
     continuations,
@@ -21,6 +21,7 @@ from common.predictors import (
     reach_size,
     short_run,
     simplex_size,
+    sized,
     snip,
     synflow,
     volume_per_function,
@@ -139,7 +140,7 @@ def test_rescaling_relu_units_does_not_change_the_manifold():
         measure(each, classify, batches, judged, lambda m: m(judged["inputs"]), walk)
         for each in (model, rescaled(model))
     )
-    for name in ("m", "m_c", "m_r", "loss", "level", "barrier", "connected"):
+    for name in ("m", "m_c", "loss", "level", "barrier", "connected"):
         assert getattr(first, name) == pytest.approx(getattr(second, name), rel=1e-6, abs=1e-9), name
     # The control: without the canonical form the continuations go elsewhere.
     ends = [flatten(continuations(each, classify, batches, walk)[0]) for each in (model, rescaled(model))]
@@ -170,7 +171,7 @@ def test_rescaling_norms_does_not_change_the_manifold_of_a_llama(monkeypatch):
         for each in (model, other)
     ]
     assert found[0].m == pytest.approx(found[1].m, rel=1e-6)
-    assert found[0].m_r == pytest.approx(found[1].m_r, rel=1e-6)
+    assert found[0].m_c == pytest.approx(found[1].m_c, rel=1e-6)
 
 
 def test_continuations_start_from_the_model_and_leave_it():
@@ -185,6 +186,27 @@ def test_continuations_start_from_the_model_and_leave_it():
     # Adam's first step has the learning rate's size and the gradient's direction.
     gradient = torch.cat([g.flatten() for g in torch.autograd.grad(classify(model, batches(0)(0)), model.parameters())])
     torch.testing.assert_close(flatten(step) - before, -1e-3 * gradient.sign(), rtol=1e-3, atol=1e-9)
+    [warmed] = continuations(model, classify, batches, Walk(count=1, steps=1, learning_rate=1e-3, warmup=4))
+    torch.testing.assert_close(flatten(warmed) - before, (flatten(step) - before) / 4, rtol=1e-3, atol=1e-9)
+
+
+def test_a_barrier_between_minima_counts_against_their_level():
+    model, judged = mlp(6, 8, 3), images(64, seed=7)
+    ends = continuations(model, classify, batches, Walk(count=3, steps=30, learning_rate=1e-2))
+    order = {"units.0": torch.arange(8).flip(0)}
+    # The same functions, hence the same losses at the minima; on the lines between them units get mixed up.
+    apart = [*ends[:2], permuted(ends[2], order)]
+    found, barred = (
+        sized(model, each, classify, judged, lambda m: m(judged["inputs"]), 0.02) for each in (ends, apart)
+    )
+    assert barred.barrier > found.barrier + 0.05
+    assert barred.level < found.level
+    assert barred.connected < 1
+    # Of both the size is what its parts say.
+    functions = torch.stack([end(judged["inputs"]).detach() for end in ends])
+    minima = torch.stack([flatten(end) for end in apart])
+    lines = torch.tensor([math.exp(-barred.level)])
+    assert barred.m == pytest.approx(volume_per_function(flatten(model), minima, functions, lines))
 
 
 def linear(*shapes, scale=1.0):

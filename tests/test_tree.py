@@ -23,6 +23,7 @@ FLOORS = (
     {"sweep"},
     {"bases", "expansion", "merging", "pairs", "preference", "quantization"},
     {"alignment", "experts", "predictors"},
+    {"growing"},
     {"evidence", "figures"},
     {"analysis", "plots", "scorecard"},
     {"study"},

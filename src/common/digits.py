@@ -34,20 +34,21 @@ class Digits:
 class Batches:
     """From a step to its batch: a function of the step and the seed alone."""
 
-    def __init__(self, images: Batch, size: int, seed: int):
-        self.images, self.size, self.seed = images, size, seed
-        self.per_epoch = len(images["labels"]) // size
+    def __init__(self, examples: Batch, size: int, seed: int):
+        self.examples, self.size, self.seed = examples, size, seed
+        self.count = len(next(iter(examples.values())))
+        self.per_epoch = self.count // size
         if not self.per_epoch:
-            raise UserError(f"{len(images['labels'])} images are fewer than one batch of {size}")
+            raise UserError(f"{self.count} examples are fewer than one batch of {size}")
         self.epoch, self.order = -1, torch.empty(0)
 
     def __call__(self, step: int) -> Batch:
         epoch, place = divmod(step, self.per_epoch)
         if epoch != self.epoch:
-            drawn = np.random.default_rng([self.seed, epoch]).permutation(len(self.images["labels"]))
+            drawn = np.random.default_rng([self.seed, epoch]).permutation(self.count)
             self.epoch, self.order = epoch, torch.from_numpy(drawn)
         chosen = self.order[place * self.size : (place + 1) * self.size]
-        return {name: tensor[chosen] for name, tensor in self.images.items()}
+        return {name: tensor[chosen] for name, tensor in self.examples.items()}
 
 
 def mnist_digits(table: pd.DataFrame, components: int = 50) -> Digits:

@@ -5,7 +5,16 @@ barrier_matrix(losses, torch.stack([flatten(each) for each in models]))
 permuted(other, match(model, other))                      # the other's units in the model's order
 """
 
-from common.connectivity.barriers import barrier_matrix, barriers, connected, line_losses
+from common.connectivity.barriers import (
+    barrier_matrix,
+    barriers,
+    connected,
+    evenly,
+    heights,
+    line_losses,
+    matrix_of,
+    pairs,
+)
 from common.connectivity.curvature import hessian_trace
 from common.connectivity.matching import match, permuted
 from common.connectivity.symmetries import canonical
@@ -18,12 +27,16 @@ __all__ = [
     "canonical",
     "connected",
     "edge_spectrum",
+    "evenly",
     "flatten",
+    "heights",
     "hessian_trace",
     "line_losses",
     "log_volume",
     "losses_of",
     "match",
+    "matrix_of",
+    "pairs",
     "permuted",
     "unflatten",
 ]

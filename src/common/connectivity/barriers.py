@@ -22,23 +22,45 @@ def barriers(losses: Losses, first: Tensor, second: Tensor, points: int = 11) ->
     included: sup_α L((1−α)θ₁ + αθ₂) − (1−α)L(θ₁) − αL(θ₂) (arXiv 2405.15895). It is never negative.
     Raises `ValueError` on fewer than three points, `RuntimeError` where a loss is not finite.
     """
+    return heights(evenly(losses, first, second, points))
+
+
+def evenly(losses: Losses, first: Tensor, second: Tensor, points: int) -> Tensor:
+    """Losses `(pairs, points)`, in float64, at evenly spaced places, ends included; raises as `barriers`."""
     if points < 3:
         raise ValueError(f"points is {points}, allowed: 3 or more, as the ends have no height")
-    places = torch.linspace(0, 1, points, dtype=torch.float64)
-    found = line_losses(losses, first, second, places).double()
+    found = line_losses(losses, first, second, torch.linspace(0, 1, points, dtype=torch.float64)).double()
     if not found.isfinite().all():
         raise RuntimeError(f"{int((~found.isfinite()).sum())} losses on {len(first)} lines are not finite")
-    ends = torch.lerp(found[:, :1], found[:, -1:], places)
-    return (found - ends).amax(1).clamp(min=0)
+    return found
+
+
+def heights(lines: Tensor) -> Tensor:
+    """Barriers `(pairs,)` of losses `(pairs, points)` at evenly spaced places of lines, see `barriers`."""
+    places = torch.linspace(0, 1, lines.shape[1], dtype=lines.dtype)
+    ends = torch.lerp(lines[:, :1], lines[:, -1:], places)
+    return (lines - ends).amax(1).clamp(min=0)
+
+
+def pairs(count: int) -> tuple[Tensor, Tensor]:
+    """Numbers of the two of each pair of so many, `(pairs,)` each."""
+    rows, columns = torch.triu_indices(count, count, offset=1)
+    return rows, columns
+
+
+def matrix_of(values: Tensor, count: int) -> Tensor:
+    """What is known of each of `pairs(count)` as a symmetric matrix `(count, count)` with a diagonal of zeros."""
+    rows, columns = pairs(count)
+    matrix = torch.zeros(count, count, dtype=torch.float64)
+    matrix[rows, columns] = values
+    return matrix + matrix.T
 
 
 def barrier_matrix(losses: Losses, minima: Tensor, points: int = 11) -> Tensor:
     """Barriers between all pairs of `minima (count, weights)`; `(count, count)`, symmetric, its diagonal zero."""
-    rows, columns = torch.triu_indices(len(minima), len(minima), offset=1)
-    matrix = torch.zeros(len(minima), len(minima), dtype=torch.float64)
-    if len(rows):
-        matrix[rows, columns] = barriers(losses, minima[rows], minima[columns], points)
-    return matrix + matrix.T
+    rows, columns = pairs(len(minima))
+    found = barriers(losses, minima[rows], minima[columns], points) if len(rows) else torch.zeros(0)
+    return matrix_of(found, len(minima))
 
 
 def connected(matrix: Tensor, tolerance: float) -> Tensor:

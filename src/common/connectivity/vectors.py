@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from common.training import Batch
 
@@ -55,7 +56,8 @@ def losses_of(
         modes = [(module, module.training) for module in model.modules()]
         model.eval()
         try:
-            with torch.no_grad():
+            # The fused attention kernels know nothing of several weights at once.
+            with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
                 return torch.cat([vmap(one)(unflatten(model, part)) for part in vectors.split(at_once)])
         finally:
             for module, training in modes:

@@ -31,7 +31,8 @@ def volume_per_function(start: Tensor, minima: Tensor, outputs: Tensor, losses: 
 
     G_w is the centred Gram matrix of (θ_k − θ) / ‖θ‖; G_f that of the outputs `(continuations, probes, classes)`, each
     probe's logits less their mean over classes, which no softmax sees, divided by the number of probes; L̄ the mean of
-    `losses (continuations,)`, the training losses at θ_k.
+    `losses`, of any shape: training losses on the lines between all pairs of minima, ends included, so that a barrier
+    between two of them counts against.
     """
     weights = mean_log_spread((minima - start) / start.norm())
     functions = outputs.double() - outputs.double().mean(-1, keepdim=True)

@@ -18,6 +18,7 @@ def short_run(
     *,
     steps: int,
     learning_rate: float,
+    warmup: int = 0,
 ) -> float:
     """−`evaluate`(a copy of the model trained on for `steps` steps): the larger, the better the promise.
 
@@ -25,7 +26,7 @@ def short_run(
     and Talwalkar 2016, arXiv 1502.07943). Steps of a predictor that trains K times for T steps are K · T.
     """
     copied = copy.deepcopy(model)
-    plan = Plan(steps, learning_rate, warmup=0, clip=float("inf"), final_share=0.0, log_every=steps)
+    plan = Plan(steps, learning_rate, warmup, clip=float("inf"), final_share=0.0, log_every=steps)
     optimizer = torch.optim.Adam(copied.parameters(), lr=learning_rate, fused=True)
     train(copied, loss, batch, plan, optimizer=optimizer, setting="a short run")
     with torch.no_grad():

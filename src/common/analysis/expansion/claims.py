@@ -1,0 +1,164 @@
+"""What the study claims, how each claim is tested, and the numbers that decide it.
+
+The order is: `declare`, from the pilot alone, before the reported runs; then `evidence`, from these.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from common.analysis.expansion.foresight import (
+    PREDICTORS,
+    RIVALS,
+    RUN,
+    at_equal_size,
+    by_seed,
+    regret,
+)
+from common.errors import UserError
+from common.evidence import Claim, detectable_effect
+
+GREATER, SAFE = "greater", "non_inferior"
+STRONG = "the performance gain of an expansion correlates strongly with the change of M"
+BEST = "M beats other predictors, even across types of expansion at equal parameter count"
+TASKS = {"mnist": "MNIST", "digits": "scikit-learn's digits", "text": "a language model"}
+RHO = "Spearman's correlation with the gain over candidates"
+REST = tuple(name for name in RIVALS if name != RUN)  # of the best, each task has a claim of its own
+
+
+class Statement(NamedTuple):
+    """A claim's words, what is measured, its test, the name of its margin, and its figure."""
+
+    id: str
+    paper: str | None
+    statement: str
+    ours: str
+    test: str
+    margin: str
+    figure: str
+
+
+def statements() -> list[Statement]:
+    """All claims, in order."""
+    mean = "averaged over the three tasks, by seed"
+    return [
+        *(
+            Statement(
+                f"foresees_{task}", STRONG, f"the gain goes with M on {words}", f"{RHO}, by seed", GREATER,
+                "correlation", "gain",
+            )
+            for task, words in TASKS.items()
+        ),
+        *(
+            Statement(
+                f"beats_run_{task}", BEST, f"M foresees better than a training run of equal cost on {words}",
+                f"{RHO}, M's minus the run's, by seed", GREATER, "lead", "lead",
+            )
+            for task, words in TASKS.items()
+        ),
+        *(
+            Statement(
+                f"beats_{rival}", BEST, f"M foresees better than {PREDICTORS[rival]}",
+                f"{RHO}, M's minus the rival's, {mean}", GREATER, "lead", "lead",
+            )
+            for rival in REST
+        ),
+        Statement(
+            "equal_size", BEST, "the gain goes with M across types at equal size",
+            f"{RHO} within sets of exactly equal parameter count, {mean}", GREATER, "correlation", "equal",
+        ),
+        Statement(
+            "equal_size_run", BEST, "M foresees better than a training run of equal cost, at equal size",
+            f"the same, M's minus the run's, {mean}", GREATER, "lead", "equal",
+        ),
+        *(
+            Statement(
+                f"needs_{part}", None, f"M foresees better than its {other} alone",
+                f"{RHO}, M's minus that of its {other}, {mean}", GREATER, "lead", "lead",
+            )
+            for part, other in (("volume", "level"), ("level", "volume"))
+        ),
+        Statement(
+            "choice", None, "the candidate of the highest M gains nearly as much as the best",
+            f"share of the best candidate's gain that is missed, {mean}", SAFE, "regret", "regret",
+        ),
+        Statement(
+            "stable", None, "M foresees as well at any K and T of the range",
+            f"{RHO}, at the K and T chosen minus the least over the range, on MNIST, by seed", SAFE, "lead", "walks",
+        ),
+    ]  # fmt: skip
+
+
+def check_walks(walks: Mapping[str, object], seeds: Sequence[int], minimum_seeds: int) -> None:
+    """Raise `UserError` where the seeds on which K and T vary are too few, or more than there are."""
+    if not minimum_seeds <= walks["seeds"] <= len(seeds):
+        raise UserError(f"walks.seeds is {walks['seeds']}, allowed: {minimum_seeds} to {len(seeds)}")
+
+
+def declare(pilot: pd.DataFrame, *, seeds: int, walked: int, margins: Mapping[str, float]) -> list[Claim]:
+    """The claims, each with the smallest effect that its seeds would see four times in five.
+
+    By the spread of the pilot between seeds, at the level that Holm's correction leaves to the first; the claim about K
+    and T has `walked` seeds, all others `seeds`. `margins`: correlation, lead, regret.
+    """
+    every = statements()
+    level = 0.025 / len(every)
+    spreads = {
+        "correlation": by_seed(pilot, "m"),
+        "lead": by_seed(pilot, "m") - by_seed(pilot, RUN),
+        "regret": by_seed(pilot, "m", regret),
+    }
+    found = {name: max(_spread(values), 0.01) for name, values in spreads.items()}
+    return [
+        Claim(
+            id=one.id, paper=one.paper, statement=one.statement, ours=one.ours, test=one.test,
+            margin=margins[one.margin], figure=one.figure,
+            detectable=detectable_effect(found[one.margin], walked if one.id == "stable" else seeds, alpha=level),
+        )
+        for one in every
+    ]  # fmt: skip
+
+
+def evidence(scored: pd.DataFrame, walks: pd.DataFrame) -> dict[str, np.ndarray]:
+    """What decides each claim, by its id: correlations, or their differences, by seed.
+
+    `walks`: see `common.analysis.expansion.tables.walk_correlations`.
+    """
+    m = by_seed(scored, "m")
+    found = {f"foresees_{task}": m[task] for task in TASKS}
+    run = by_seed(scored, RUN)
+    found |= {f"beats_run_{task}": minus(m[task], run[task]) for task in TASKS}
+    found |= {f"beats_{rival}": minus(averaged(m), averaged(by_seed(scored, rival))) for rival in REST}
+    equal = averaged(at_equal_size(scored, "m"))
+    found |= {
+        "equal_size": equal,
+        "equal_size_run": minus(equal, averaged(at_equal_size(scored, RUN))),
+        "needs_volume": minus(averaged(m), averaged(by_seed(scored, "level"))),
+        "needs_level": minus(averaged(m), averaged(by_seed(scored, "volume"))),
+        "choice": averaged(by_seed(scored, "m", regret)),
+    }
+    least = walks.groupby("seed")["correlation"].min()
+    found["stable"] = minus(m["mnist"].loc[least.index], least)
+    return {name: values.to_numpy(dtype=float) for name, values in found.items()}
+
+
+def averaged(values: pd.Series) -> pd.Series:
+    """The mean over tasks, by seed; `values` by task and seed. Raises `UserError` where a task lacks a seed."""
+    table = values.unstack(level=0)
+    if table.isna().any(axis=None):
+        raise UserError("the tasks have not the same seeds")
+    return table.mean(axis=1)
+
+
+def minus(one: pd.Series, other: pd.Series) -> pd.Series:
+    """The difference by seed; `UserError` where they have not the same seeds."""
+    if set(one.index) != set(other.index):
+        raise UserError(f"one side has the seeds {sorted(one.index)}, the other {sorted(other.index)}")
+    return one - other
+
+
+def _spread(values: pd.Series) -> float:
+    """Standard deviation between seeds, pooled over tasks."""
+    return float(np.sqrt(values.groupby(level=0).var(ddof=1).mean()))
