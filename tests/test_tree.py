@@ -17,7 +17,7 @@ FLOORS = (
     {"files", "parameters", "processes", "provenance", "rows", "scales"},
     {"sources", "signature"},
     {"notebooks"},
-    {"corpus", "knowledge", "tables", "tokenizer", "models", "batches", "documents", "zoo", "units"},
+    {"architectures", "corpus", "knowledge", "tables", "tokenizer", "models", "batches", "documents", "zoo", "units"},
     {"training", "scoring", "judges"},
     {"landscape", "connectivity", "digits", "tasks"},
     {"sweep"},
