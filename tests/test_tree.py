@@ -21,7 +21,7 @@ FLOORS = (
     {"training", "scoring", "judges"},
     {"landscape", "connectivity", "digits", "tasks"},
     {"sweep"},
-    {"bases", "expansion", "merging", "pairs", "preference", "quantization"},
+    {"bases", "expansion", "hallucination", "merging", "pairs", "preference", "quantization"},
     {"alignment", "experts", "predictors"},
     {"evidence", "figures"},
     {"analysis", "plots"},

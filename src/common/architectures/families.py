@@ -49,6 +49,7 @@ def _llama(shape: Shape, inner: int, **rest: object) -> PretrainedConfig:
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
         intermediate_size=inner,
+        initializer_range=shape.hidden**-0.5,  # with .02 a narrow model attends to all alike for hundreds of steps
         tie_word_embeddings=False,
         **rest,
     )
@@ -97,7 +98,13 @@ def _xlstm(shape: Shape, inner: int, *, max_position_embeddings: int, **rest: ob
 
 
 def _lstm(shape: Shape, inner: int, *, max_position_embeddings: int, **rest: object) -> PretrainedConfig:
-    return LSTMConfig(hidden_size=shape.hidden, num_hidden_layers=shape.layers, inner_size=inner, **rest)
+    return LSTMConfig(
+        hidden_size=shape.hidden,
+        num_hidden_layers=shape.layers,
+        inner_size=inner,
+        initializer_range=shape.hidden**-0.5,
+        **rest,
+    )
 
 
 FAMILIES: dict[str, Callable[..., PretrainedConfig]] = {

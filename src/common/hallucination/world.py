@@ -5,6 +5,7 @@ fact is no other kind of fact than a frequent one. Kandpal et al. 2023 (arXiv 22
 a model knows; PopQA (Mallen et al. 2023, arXiv 2212.10511) asks for it by popularity, which is not drawn.
 """
 
+import re
 from itertools import groupby
 from typing import Annotated
 
@@ -75,6 +76,8 @@ class Facts:
         self.about = {subject: list(own) for subject, own in groupby(sorted(self.rows, key=_subject), key=_subject)}
         self.subjects = list(self.about)
         self.objects = {name: sorted(set(own)) for name, own in table.groupby("relation")["object"]}
+        names = sorted({*self.subjects, *table["object"]}, key=len, reverse=True)
+        self.pattern = re.compile(rf"\b(?:{'|'.join(map(re.escape, names))})\b")  # any name as whole words
         self._ends = np.cumsum(table["count"]) / table["count"].sum()
 
     def drawn(self, rng: np.random.Generator):

@@ -1,0 +1,83 @@
+"""What a model of a world answers, by task and by what the tasks are broken down by: what a sweep over models calls."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pydantic import NonNegativeFloat, PositiveInt
+
+from common.hallucination.questions import questions
+from common.hallucination.reading import World
+from common.hallucination.world import Facts, world
+from common.tasks.answers import answers
+from common.tasks.calibration import auroc, calibration_error
+from common.tasks.items import Item, Task
+from common.zoo import load
+
+SAMPLED = ("recall", "conflict")
+"""Tasks whose answers are also drawn, at temperatures above 0."""
+
+
+def evaluate(
+    model: str, population_of: dict, seed: int, number: PositiveInt, temperatures: Sequence[NonNegativeFloat], *,
+    facts: Path, **models: Path,
+) -> dict:  # fmt: skip
+    """Tables of what the model of that name among `models` answers about its seed's world, `population_of` a `World`.
+
+    `answers` has a row for each task, group and temperature: see `by_group`. `calibration` has one for each task: how
+    far the model's confidence is from how often it is right, and whether it tells right answers from wrong ones.
+    """
+    loaded, words = load(str(models[model]))
+    knobs = World.model_validate(population_of)
+    table = world(pd.read_json(facts, lines=True, dtype=False), knobs.population, seed)
+    rows, sure = [], []
+    for task in questions(table, number, seed):
+        for temperature in temperatures if task.name in SAMPLED else (0.0,):
+            said = answers(loaded, words, task, temperature=temperature, seed=seed)
+            rows.append(by_group(task, said, Facts(table)).assign(temperature=temperature))
+            if temperature == 0:
+                sure.append({"task": task.name} | calibration(said))
+    found = {"answers": pd.concat(rows), "calibration": pd.DataFrame(sure)}
+    # A table of a run holds no NaN.
+    return {name: own.astype(object).where(own.notna(), None).to_dict("list") for name, own in found.items()}
+
+
+def by_group(task: Task, said: pd.DataFrame, facts: Facts) -> pd.DataFrame:
+    """One row for each value of each breakdown, and one for all items: task, aspect, breakdown, value, items, shares.
+
+    `wrong` is the share of answers that are not right: for each task, what is hallucinated. `memorised` is the share
+    that says what memory says against the prompt, `unsupported` of summaries the mean share of what is named that the
+    story does not say.
+    """
+    told = [1 - entity_precision(item, text, facts) for item, text in zip(task.items, said["answer"], strict=True)]
+    table = said.assign(wrong=1 - said["correct"], unsupported=told if task.name == "summaries" else np.nan)
+    groups = pd.DataFrame([dict(item.groups) for item in task.items]).assign(all="all")
+    rows = []
+    for breakdown in groups:
+        for value, own in table.groupby(groups[breakdown], sort=False):
+            shares = own[["wrong", "memorised", "unsupported"]].mean().to_dict()
+            place = {"task": task.name, "aspect": task.aspect, "breakdown": breakdown, "value": value}
+            rows.append(place | {"items": len(own)} | shares)
+    return pd.DataFrame(rows)
+
+
+def entity_precision(item: Item, answer: str, facts: Facts) -> float:
+    """Share of the names in an answer that the item's prompt has too; 0 where it names nothing.
+
+    As for summaries in Nan et al. 2021 (arXiv 2102.09130); names are those of the world, of which the longest counts
+    where one is part of another.
+    """
+    named = names_in(answer, facts)
+    return sum(name in names_in(item.prompt, facts) for name in named) / len(named) if named else 0.0
+
+
+def names_in(text: str, facts: Facts) -> list[str]:
+    """The world's names that a text has as whole words, from left to right."""
+    return facts.pattern.findall(text)
+
+
+def calibration(said: pd.DataFrame) -> dict[str, float]:
+    """Expected calibration error in ten bins of width, and how well confidence tells right from wrong (AUROC)."""
+    error = calibration_error(said["confidence"].clip(0, 1), said["correct"], bins=10)
+    return {"error": error, "auroc": auroc(said["confidence"], said["correct"]), "items": len(said)}
