@@ -24,7 +24,7 @@ FLOORS = (
     {"bases", "expansion", "hallucination", "merging", "pairs", "preference", "quantization"},
     {"alignment", "experts", "predictors"},
     {"evidence", "figures"},
-    {"analysis", "plots"},
+    {"analysis", "plots", "scorecard"},
     {"study"},
     {"export", "runner", "stage", "cli"},
 )

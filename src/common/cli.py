@@ -112,6 +112,28 @@ def expand(
     sys.stdout.write(f"{out}: {done}\n")
 
 
+@app.command()
+def score(
+    model: Annotated[str, typer.Argument(help="A causal language model: a folder, or owner/name@commit on the hub.")],
+    files: Annotated[
+        list[Path], typer.Argument(help="MemoTrap, TruthfulQA, PopQA, NQ-Swap or HaluEval, as published.")
+    ],
+    format: Annotated[str, typer.Option(help="What the files are; by default their columns decide.")] = "",
+    limit: Annotated[int | None, typer.Option(min=1, help="So many rows of each file, drawn by the seed.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the rows drawn and the intervals.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="A .json or .csv file, or a folder for both and the answers.")
+    ] = None,
+) -> None:
+    """Score a language model on benchmarks of hallucination."""
+    from common.tasks.files import read_task
+
+    tasks = [(file, read_task(file, format or None)) for file in files]
+    from common.scorecard.command import score_tasks  # with torch, of which no bad file has to wait
+
+    score_tasks(model, tasks, limit=limit, seed=seed, out=out)
+
+
 def _dvc(*arguments: str) -> None:
     environment = os.environ | {STARTER: str(os.getpid()), FRESH: "1"}
     ended = subprocess.run(["dvc", *arguments], cwd=ROOT, env=environment, check=False)

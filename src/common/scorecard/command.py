@@ -1,0 +1,60 @@
+"""A model by name, asked files of tasks one after the other."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from rich.console import Console
+from tqdm import tqdm
+
+from common.errors import UserError
+from common.models import parameter_count
+from common.scorecard.report import check_out, print_scores, write_scores
+from common.scorecard.scores import limited, score
+from common.tasks.items import Task
+from common.zoo import load, locate
+
+
+def score_tasks(
+    name: str, tasks: Sequence[tuple[Path, Task]], *, limit: int | None, seed: int, out: Path | None
+) -> None:
+    """Score a model on tasks and their files; print a table for each, as it is done, and write them all to `out`.
+
+    `name` is a folder or `owner/name@commit` on the hub. Prompts are read as they are, without a chat template. The
+    model computes in float32, on a GPU where there is one. Raises `UserError` where it cannot be loaded, where no item
+    of a task fits it, or where its logits are not finite.
+    """
+    check_out(out)
+    given, _, commit = (name, "", "") if Path(name).is_dir() else name.partition("@")
+    revision = commit or None
+    folder = locate(given, revision=revision)
+    model, tokenizer = load(given, revision=revision, context=_context(folder))
+    if torch.cuda.is_available():
+        model.to("cuda")
+    console, done = Console(), []
+    for path, whole in tasks:
+        task = limited(whole, limit, seed)
+        with tqdm(total=len(task.items), desc=path.name, unit="item", file=sys.stderr, leave=False) as bar:
+            try:
+                scored = score(model, tokenizer, task, seed, bar.update)
+            except (UserError, RuntimeError) as error:
+                raise UserError(f"{name}, {path}: {str(error).partition(chr(10))[0]}") from error
+        print_scores(console, path, scored)
+        done.append((path, scored))
+    if out:
+        versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+        about: dict[str, Any] = {"name": name, "class": type(model).__name__, "parameters": parameter_count(model)}
+        write_scores(out, about, {"limit": limit, "seed": seed, "versions": versions}, done)
+
+
+def _context(folder: Path) -> int | None:
+    """How long a text the configuration allows: tokenizers often name a longer one."""
+    file = folder / "config.json"
+    try:
+        return json.loads(file.read_text(encoding="utf-8")).get("max_position_embeddings")
+    except (OSError, ValueError, AttributeError):
+        return None  # no file, as beside GGUF, or a broken one, of which loading says more
