@@ -7,7 +7,7 @@ from common.hallucination.reading import fit_tokenizer
 CONTINENTS = ("Notria", "Sudria", "Ostria", "Westria")
 CURRENCIES = ("Crown", "Ducat", "Thaler", "Guilder", "Florin", "Penny")
 POPULATION = {"subjects": 12, "exponent": 1.0, "mistaken": 0.25, "repeats": 24}
-WORLD = {"population": POPULATION, "told": 60, "exercises": 40, "prose": 20, "vocab_size": 420}
+WORLD = {"population": POPULATION, "told": 60, "exercises": 40, "prose": 20, "vocab_size": 560}
 SYLLABLES = ("ba", "do", "ki", "lu", "mi", "no", "pa", "ra", "so", "tu", "va", "ze", "fo", "ge", "hu", "ja")
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from pydantic import NonNegativeFloat, PositiveInt
 
+from common.errors import UserError
 from common.hallucination.questions import questions
 from common.hallucination.reading import World
 from common.hallucination.world import Facts, world
@@ -28,6 +29,8 @@ def evaluate(
     `answers` has a row for each task, group and temperature: see `by_group`. `calibration` has one for each task: how
     far the model's confidence is from how often it is right, and whether it tells right answers from wrong ones.
     """
+    if model not in models:
+        raise UserError(f"no model {model!r}; there are {', '.join(models)}")
     loaded, words = load(str(models[model]))
     knobs = World.model_validate(population_of)
     table = world(pd.read_json(facts, lines=True, dtype=False), knobs.population, seed)

@@ -10,6 +10,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from common.architectures import Family, Shape, build
 from common.documents import document_loss
+from common.errors import UserError
 from common.hallucination.batches import Encoded, batches_by_kind, collate, encode
 from common.hallucination.reading import World, texts_of
 from common.hallucination.texts import EXERCISES, KINDS, Text
@@ -78,6 +79,8 @@ def instruct(
 ) -> dict:  # fmt: skip
     """Tune the model of that name among `models` to the exercises of its seed's world, and keep it likewise."""
     plan = Schedule.model_validate(schedule)
+    if model not in models:
+        raise UserError(f"no model {model!r}; there are {', '.join(models)}")
     loaded, words = load(str(models[model]))
     table, texts = texts_of(World.model_validate(world), seed, facts, sotu)
     trained = _learn(loaded, words, table, texts, plan, learning_rate, seed, context, scratch / "checkpoint")
