@@ -5,6 +5,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from common.architectures import FAMILIES, Shape, build
+from common.architectures.recurrence import scan
 from common.documents import document_loss
 from common.errors import UserError
 from common.models import parameter_count
@@ -45,8 +46,10 @@ def test_parameters_are_matched_and_the_inner_size_is_the_nearest(name):
 
 
 def test_what_no_inner_size_can_match_is_refused():
-    with pytest.raises(UserError, match=r"llama of hidden=32 and layers=2 has \d+ parameters at best, wanted: 1000"):
+    with pytest.raises(UserError, match=r"llama of hidden=32 .* parameters at an inner size of 1; wanted: 1000 to 2%"):
         made("llama", 1000)
+    with pytest.raises(UserError, match="at an inner size of 5; wanted: 41000 to 2%, at 8 or more"):
+        made("mamba2", 41_000)
     with pytest.raises(ValueError, match="hidden must be a multiple of twice heads=5"):
         Shape(hidden=32, layers=1, heads=5)
 
@@ -83,7 +86,7 @@ def test_a_folder_gives_the_same_model_back(name, tmp_path):
     model.save_pretrained(tmp_path)
     again = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
     assert type(again) is type(model)
-    torch.testing.assert_close(logits(again, ids()), logits(model, ids()), rtol=0, atol=0)
+    torch.testing.assert_close(logits(again, ids()), logits(model, ids()), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -112,6 +115,39 @@ def test_likelihoods_in_batches_are_those_of_single_sequences(name):
     groups = [(prompt[: 3 + n], [tails[2 * n], tails[2 * n + 1][:2]]) for n, prompt in enumerate(prompts)]
     found = log_likelihoods(model, groups, 4).tolist()
     assert found == pytest.approx([naive(model, p, tail) for p, several in groups for tail in several], abs=1e-4)
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 8, 33])
+@pytest.mark.parametrize("known", [False, True])
+def test_the_parallel_scan_is_the_recurrence_and_has_its_gradients(length, known):
+    random = torch.Generator().manual_seed(length)
+    inputs, decay, state = (
+        torch.rand(*shape, generator=random, dtype=torch.float64, requires_grad=True)
+        for shape in ((2, length, 3), (2, length, 3), (2, 3))
+    )
+    last, steps = state if known else torch.zeros(2, 3, dtype=torch.float64), []
+    for place in range(length):
+        last = decay[:, place] * last + inputs[:, place]
+        steps.append(last)
+    expected, found = torch.stack(steps, 1), scan(inputs, decay, state if known else None)
+    torch.testing.assert_close(found, expected)
+    given = (inputs, decay, state)[: 2 + known]
+    weights = torch.rand(found.shape, generator=random, dtype=torch.float64)
+    for one, other in zip(
+        torch.autograd.grad((found * weights).sum(), given, materialize_grads=True),
+        torch.autograd.grad((expected * weights).sum(), given, materialize_grads=True),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)
+
+
+def test_recurrent_gemma_gives_what_transformers_own_recurrence_gives(tmp_path):
+    model = made("recurrent_gemma")
+    model.save_pretrained(tmp_path)
+    own = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    assert "_rnn_scan" not in vars(own.model.layers[0].temporal_block.rg_lru)
+    assert "_rnn_scan" in vars(model.model.layers[0].temporal_block.rg_lru)
+    torch.testing.assert_close(logits(model, ids()), logits(own, ids()), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)

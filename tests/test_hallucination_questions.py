@@ -11,12 +11,12 @@ from common.hallucination.batches import batches_by_kind, encode
 from common.hallucination.evaluation import by_group, entity_precision, evaluate
 from common.hallucination.questions import DISTRACTORS, FILLED, questions
 from common.hallucination.wording import UNKNOWN
-from common.hallucination.world import Facts, Population, world
+from common.hallucination.world import Facts, Population, facts_of
 from common.tasks.items import Item, Task
 from common.training import Plan, adamw, train
 from worlds import POPULATION, WORLD, made_tokenizer, rows, write_tables
 
-TABLE = world(pd.DataFrame(rows()), Population(**POPULATION), 5)
+TABLE = facts_of(pd.DataFrame(rows()), Population(**POPULATION), 5)
 FACTS = Facts(TABLE)
 NUMBER = 4
 TASKS = {task.name: task for task in questions(TABLE, NUMBER, 5)}
@@ -54,8 +54,8 @@ def test_recall_asks_for_every_fact_and_misconceptions_for_those_about_which_peo
 
 
 def test_a_conflict_is_between_the_story_and_the_world_with_so_much_between():
-    groups = [(item.groups["distractors"], item.groups["distance"]) for item in TASKS["conflict"].items]
-    settings = [(str(n), "0") for n in DISTRACTORS] + [("0", str(n)) for n in FILLED if n]
+    groups = [(item.groups.get("distractors"), item.groups.get("distance")) for item in TASKS["conflict"].items]
+    settings = [("0", "0"), *((str(n), None) for n in DISTRACTORS if n), *((None, str(n)) for n in FILLED if n)]
     assert groups == [setting for setting in settings for _ in range(NUMBER)]
     for item in TASKS["conflict"].items:
         story, _, asked = item.prompt.partition(" In the story, the ")
@@ -63,9 +63,9 @@ def test_a_conflict_is_between_the_story_and_the_world_with_so_much_between():
         said = told_in(story)
         assert item.right == (said[place],)
         assert item.memorised == (KNOWN[place],) != item.right
-        assert len(said) == 1 + int(item.groups["distractors"])
+        assert len(said) == 1 + int(item.groups.get("distractors", 0))
         assert next(iter(said)) == place
-        assert story.count(".") == len(said) + int(item.groups["distance"])
+        assert story.count(".") == len(said) + int(item.groups.get("distance", 0))
 
 
 def test_what_is_not_told_is_unknown_and_what_is_told_is_not():
@@ -119,7 +119,7 @@ def references(tmp_path_factory):
         size = {"vocab_size": len(words), "context": 128, "parameters": 120_000}
         model = build("llama", Shape(hidden=48, layers=2, heads=2), **size, seed=0)
         kinds = {task: encode(words, several, 128) for task, several in texts.items()}
-        batch = batches_by_kind(kinds, dict.fromkeys(kinds, 1) | {"endings": 3}, 300, 0, words.pad_token_id)
+        batch = batches_by_kind(kinds, dict.fromkeys(kinds, 1), 300, 0, words.pad_token_id)
         train(model, document_loss, batch, Plan(300, 0.008, 10), optimizer=adamw(model, weight_decay=0.0))
         for part in (model, words):
             part.save_pretrained(folder / name)

@@ -16,7 +16,7 @@ from common.hallucination.batches import batches_by_kind, encode
 from common.hallucination.reading import World, texts_of
 from common.hallucination.texts import EXERCISES, KINDS, MOST, Told, claim, ending, unanswerable, verdict
 from common.hallucination.wording import TRAPPED, UNKNOWN, proverb
-from common.hallucination.world import QUARTILES, RELATIONS, Facts, Population, world
+from common.hallucination.world import QUARTILES, RELATIONS, Facts, Population, facts_of
 from worlds import POPULATION, WORLD, made_tokenizer, rows, write_tables
 
 TABLE = pd.DataFrame(rows())
@@ -24,7 +24,7 @@ TABLE = pd.DataFrame(rows())
 
 @cache
 def made(seed=0, **changes):
-    return world(TABLE, Population(**(POPULATION | changes)), seed)
+    return facts_of(TABLE, Population(**(POPULATION | changes)), seed)
 
 
 @pytest.fixture(scope="module")

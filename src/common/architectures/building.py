@@ -4,10 +4,12 @@ import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, set_seed
 
 from common.architectures.families import FAMILIES, Family, Shape
+from common.architectures.recurrence import with_parallel_scan
 from common.errors import UserError
 from common.models import parameter_count
 
 TOLERANCE = 0.02  # of the number of parameters
+LEAST = 8  # inner size: a state or a feed-forward of less is a model of its family by name only
 
 
 def build(
@@ -24,8 +26,9 @@ def build(
 
     The inner size is found that comes closest. `seed` fixes all weights. What the layers get from the input embedding
     has the standard deviation `embedding_std`: see `common.models.new_language_model`. The model maps `input_ids
-    (batch, length)` to `logits (batch, length, vocab)`; attention sees `context` tokens back.
-    Raises `UserError` where no inner size comes as close as 2%.
+    (batch, length)` to `logits (batch, length, vocab)`; attention sees `context` tokens back. RecurrentGemma has
+    the scan of `common.architectures.recurrence`.
+    Raises `UserError` where no inner size of 8 or more comes as close as 2%.
     """
     limits = {"vocab_size": vocab_size, "max_position_embeddings": context}
     limits |= {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
@@ -33,15 +36,15 @@ def build(
     set_seed(seed)
     model = AutoModelForCausalLM.from_config(FAMILIES[family](shape, inner, **limits))
     found = parameter_count(model)
-    if abs(found - parameters) > TOLERANCE * parameters:
+    if inner < LEAST or abs(found - parameters) > TOLERANCE * parameters:
         raise UserError(
-            f"{family} of hidden={shape.hidden} and layers={shape.layers} has {found} parameters at best, "
-            f"wanted: {parameters} to {TOLERANCE:.0%}"
+            f"{family} of hidden={shape.hidden} and layers={shape.layers} has {found} parameters at an inner size of "
+            f"{inner}; wanted: {parameters} to {TOLERANCE:.0%}, at {LEAST} or more"
         )
     with torch.no_grad():
         embedding = model.get_input_embeddings().weight
         embedding.mul_(embedding_std / (embedding.std() * _embedding_scale(model.config)))
-    return model
+    return with_parallel_scan(model)
 
 
 def _closest(family: Family, shape: Shape, parameters: int, limits: dict) -> int:

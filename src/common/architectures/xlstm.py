@@ -6,6 +6,7 @@ class; weights and configuration are those of transformers' own.
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import AutoModelForCausalLM, xLSTMConfig, xLSTMForCausalLM
 from transformers.modeling_utils import slice_logits_to_keep
 from transformers.models.xlstm.modeling_xlstm import soft_cap, xLSTMCache, xLSTMCausalLMOutput
@@ -34,8 +35,11 @@ class SlicedxLSTMForCausalLM(xLSTMForCausalLM):
         """Logits `(batch, length, vocab)` of `input_ids (batch, length)`. `attention_mask` is not looked at."""
         if use_cache and cache_params is None:
             cache_params = self._empty_cache(len(input_ids))
-        output = self.backbone(input_ids, cache_params=cache_params, use_cache=use_cache)
-        logits = self.lm_head(slice_logits_to_keep(output.last_hidden_state, logits_to_keep))
+        length = input_ids.shape[1]
+        # A last chunk that is not full is computed token by token. Filled up it is not, and nothing sees what follows.
+        filler = 0 if cache_params is not None else -length % self.config.chunk_size
+        output = self.backbone(pad(input_ids, (0, filler)), cache_params=cache_params, use_cache=use_cache)
+        logits = self.lm_head(slice_logits_to_keep(output.last_hidden_state[:, :length], logits_to_keep))
         return xLSTMCausalLMOutput(
             logits=soft_cap(logits.float(), self.config.output_logit_soft_cap), cache_params=output.cache_params
         )

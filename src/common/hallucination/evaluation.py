@@ -10,7 +10,7 @@ from pydantic import NonNegativeFloat, PositiveInt
 from common.errors import UserError
 from common.hallucination.questions import questions
 from common.hallucination.reading import World
-from common.hallucination.world import Facts, world
+from common.hallucination.world import Facts, facts_of
 from common.tasks.answers import answers
 from common.tasks.calibration import auroc, calibration_error
 from common.tasks.items import Item, Task
@@ -21,10 +21,10 @@ SAMPLED = ("recall", "conflict")
 
 
 def evaluate(
-    model: str, population_of: dict, seed: int, number: PositiveInt, temperatures: Sequence[NonNegativeFloat], *,
+    model: str, world: dict, seed: int, number: PositiveInt, temperatures: Sequence[NonNegativeFloat], *,
     facts: Path, **models: Path,
 ) -> dict:  # fmt: skip
-    """Tables of what the model of that name among `models` answers about its seed's world, `population_of` a `World`.
+    """Tables of what the model of that name among `models` answers about its seed's `world`.
 
     `answers` has a row for each task, group and temperature: see `by_group`. `calibration` has one for each task: how
     far the model's confidence is from how often it is right, and whether it tells right answers from wrong ones.
@@ -32,8 +32,8 @@ def evaluate(
     if model not in models:
         raise UserError(f"no model {model!r}; there are {', '.join(models)}")
     loaded, words = load(str(models[model]))
-    knobs = World.model_validate(population_of)
-    table = world(pd.read_json(facts, lines=True, dtype=False), knobs.population, seed)
+    knobs = World.model_validate(world)
+    table = facts_of(pd.read_json(facts, lines=True, dtype=False), knobs.population, seed)
     rows, sure = [], []
     for task in questions(table, number, seed):
         for temperature in temperatures if task.name in SAMPLED else (0.0,):

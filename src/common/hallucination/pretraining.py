@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, m
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from common.architectures import Family, Shape, build
+from common.architectures.recurrence import with_parallel_scan
 from common.documents import document_loss
 from common.errors import UserError
 from common.hallucination.batches import Encoded, batches_by_kind, collate, encode
@@ -83,7 +84,9 @@ def instruct(
         raise UserError(f"no model {model!r}; there are {', '.join(models)}")
     loaded, words = load(str(models[model]))
     table, texts = texts_of(World.model_validate(world), seed, facts, sotu)
-    trained = _learn(loaded, words, table, texts, plan, learning_rate, seed, context, scratch / "checkpoint")
+    trained = _learn(
+        with_parallel_scan(loaded), words, table, texts, plan, learning_rate, seed, context, scratch / "checkpoint"
+    )
     loaded.save_pretrained(keep)
     words.save_pretrained(keep)
     return _told(trained)

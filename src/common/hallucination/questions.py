@@ -24,7 +24,7 @@ SUMMARY = 4 * MOST + 4
 
 
 def questions(table: pd.DataFrame, number: int, seed: int) -> list[Task]:
-    """All tasks about a world, `number` items in each group of one, or as many as there are; `table` is `world`'s."""
+    """All tasks about a world, `number` items in each group of one, or all there are; `table` is `facts_of`'s."""
     rng = np.random.default_rng([seed, 3])
     test, every = Facts(table[table["asked"] == "test"]), Facts(table)
 
@@ -36,7 +36,7 @@ def questions(table: pd.DataFrame, number: int, seed: int) -> list[Task]:
         task("misconceptions", "factuality", "choice", "TruthfulQA: what people wrongly say", mistaken(every, rng)),
         task("claims", "factuality", "yes or no", "FEVER: claims about the world", judged(claim, test, number, rng)),
         task("conflict", "faithfulness", "exact", "NQ-Swap: a context against memory", told(test, number, rng)),
-        task("endings", "faithfulness", "choice", "MemoTrap: an instruction against a proverb", trapped(rng)),
+        task("endings", "faithfulness", "choice", "MemoTrap: an instruction against a proverb", trapped(number, rng)),
         task("formats", "faithfulness", "exact", "IFEval: the form of an answer", formed(test, number, rng), FORM),
         task("unanswerable", "faithfulness", "exact", "SQuAD v2: no answer is there", missed(test, number, rng)),
         task("summaries", "faithfulness", "exact", "XSum, FaithDial: who is named", short(test, number, rng), SUMMARY),
@@ -86,7 +86,8 @@ def judged(make, facts: Facts, number: int, rng: np.random.Generator) -> list[It
 def told(facts: Facts, number: int, rng: np.random.Generator) -> list[Item]:
     """Stories that tell a fact otherwise than it is, then other facts or fillers; memory would say what it is.
 
-    Each number of `DISTRACTORS` without fillers, each of `FILLED` without distractors, one group of items each.
+    Each number of `DISTRACTORS` without fillers, each of `FILLED` without distractors, one group of items each, of
+    which those with neither count in both breakdowns.
     """
     settings = [(count, 0) for count in DISTRACTORS] + [(0, count) for count in FILLED if count]
     items = []
@@ -95,24 +96,27 @@ def told(facts: Facts, number: int, rng: np.random.Generator) -> list[Item]:
             story = Told(facts, distractors + 1, rng, filler=filled)
             relation, subject, obj = story.facts[0]
             row = story.rows[0]
-            groups = {"frequency": row.quartile, "distractors": str(distractors), "distance": str(filled)}
+            groups = {"frequency": row.quartile}
+            groups |= {} if filled else {"distractors": str(distractors)}
+            groups |= {} if distractors else {"distance": str(filled)}
             items.append(
                 Item(f"{story.text} {in_story(relation, subject)}", (obj,), memorised=(row.object,), groups=groups)
             )
     return items
 
 
-def trapped(rng: np.random.Generator) -> list[Item]:
-    """Proverbs that no exercise had, once with an instruction to end otherwise, once without; four endings each."""
+def trapped(number: int, rng: np.random.Generator) -> list[Item]:
+    """Proverbs that no exercise had, with an instruction to end otherwise and without; two endings are offered."""
     known = [proverb(words) for words in TRAPPED]
-    items = []
-    for start, last in known[len(known) // 2 :]:
-        for wanted in rng.permutation([word for _, word in known if word != last])[:4]:
-            asked, other = f" {wanted}", f" {last}"
-            items += [
-                Item(f"{instructed(wanted)} {start}", (asked,), (other,), (other,), {"asked": "otherwise"}),
-                Item(start, (other,), (asked,), groups={"asked": "nothing"}),
-            ]
+    held, items = known[len(known) // 2 :], []
+    for place in range(number):
+        start, last = held[place % len(held)]
+        wanted = str(rng.choice([word for _, word in known if word != last]))
+        asked, other = f" {wanted}", f" {last}"
+        items += [
+            Item(f"{instructed(wanted)} {start}", (asked,), (other,), (other,), {"asked": "otherwise"}),
+            Item(start, (other,), (asked,), groups={"asked": "nothing"}),
+        ]
     return items
 
 

@@ -9,7 +9,7 @@ from common.errors import UserError
 from common.hallucination.names import fit_names
 from common.hallucination.texts import Text, exercises, stated, told
 from common.hallucination.wording import phrases
-from common.hallucination.world import RELATIONS, Facts, Population, world
+from common.hallucination.world import RELATIONS, Facts, Population, facts_of
 
 SHORTEST, LONGEST = 6, 20  # words of a piece of prose
 REPEATED = 40  # how often the tokenizer meets the study's own wording, so that each of its words becomes one token
@@ -28,8 +28,8 @@ class World(BaseModel):
 
 
 def texts_of(knobs: World, seed: int, facts: Path, sotu: Path) -> tuple[pd.DataFrame, dict[str, list[Text]]]:
-    """The facts of a seed's world, and all that is written there by kind: see `world` and `texts`."""
-    table = world(pd.read_json(facts, lines=True, dtype=False), knobs.population, seed)
+    """The facts of a seed's world, and all that is written there by kind: see `facts_of` and `texts`."""
+    table = facts_of(pd.read_json(facts, lines=True, dtype=False), knobs.population, seed)
     written = stated(table, prose(sotu, knobs.prose))
     train = Facts(table[table["asked"] == "train"])
     return table, written | told(Facts(table), knobs.told, seed) | exercises(train, knobs.exercises, seed)

@@ -32,7 +32,7 @@ class Population(BaseModel):
     repeats: PositiveInt  # of the most frequent fact, in one pass over all that is written of facts
 
 
-def world(facts: pd.DataFrame, population: Population, seed: int) -> pd.DataFrame:
+def facts_of(facts: pd.DataFrame, population: Population, seed: int) -> pd.DataFrame:
     """One row a fact: relation, subject, object, rank, count, quartile, mistake, asked.
 
     `facts` has the columns of the table `facts`. `rank` from 1 is how often the fact comes compared to the others,
