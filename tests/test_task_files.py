@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from common.errors import UserError
 from common.tasks.files import read_task
@@ -139,6 +141,25 @@ def test_a_file_that_is_none_of_these_is_refused_in_one_line(tmp_path, content, 
     path = written(tmp_path, "file.csv", content)
     with pytest.raises(UserError, match=f"^{path}:? .*{said}"):
         read_task(path)
+
+
+@given(st.sampled_from(list(FILES)), st.data())
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_is_in_a_file_it_is_a_task_or_one_line(tmp_path, schema, data):
+    content = bytearray(FILES[schema][1]().encode())
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(content) - 1))
+        content[start : start + data.draw(st.integers(0, 30))] = data.draw(
+            st.binary(max_size=3) | st.sampled_from([b'"', b"\n", b"\t", b",", b"[", b"{", b"null", b"\\u", b"\r"])
+        )
+    rows, said = [], ""
+    try:
+        rows = [item.row for item in read_task(written(tmp_path, "file", bytes(content)), malformed_share=0.9).items]
+    except UserError as error:
+        said = str(error)
+    assert bool(rows) is not bool(said)
+    assert "\n" not in said
+    assert all(row.isdigit() for row in rows)
 
 
 def test_a_named_format_asks_for_its_columns(paths):

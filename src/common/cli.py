@@ -114,11 +114,11 @@ def expand(
 
 @app.command()
 def score(
-    model: Annotated[str, typer.Argument(help="A causal language model: a folder, or owner/name@commit on the hub.")],
+    model: Annotated[str, typer.Argument(help="A folder, owner/name@commit on the hub, or a package in models.yaml.")],
     files: Annotated[
         list[Path], typer.Argument(help="MemoTrap, TruthfulQA, PopQA, NQ-Swap or HaluEval, as published.")
     ],
-    format: Annotated[str, typer.Option(help="What the files are; by default their columns decide.")] = "",
+    format: Annotated[str, typer.Option(help="Of the files, see README; by default their columns decide.")] = "",
     limit: Annotated[int | None, typer.Option(min=1, help="So many rows of each file, drawn by the seed.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the rows drawn and the intervals.")] = 0,
     out: Annotated[

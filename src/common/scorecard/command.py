@@ -4,15 +4,17 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import transformers
 from rich.console import Console
+from rich.markup import escape
 from tqdm import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from common.errors import UserError
 from common.models import parameter_count
+from common.scorecard.packaged import packaged_model
 from common.scorecard.report import check_out, print_scores, write_scores
 from common.scorecard.scores import limited, score
 from common.tasks.items import Task
@@ -24,18 +26,18 @@ def score_tasks(
 ) -> None:
     """Score a model on tasks and their files; print a table for each, as it is done, and write them all to `out`.
 
-    `name` is a folder or `owner/name@commit` on the hub. Prompts are read as they are, without a chat template. The
-    model computes in float32, on a GPU where there is one. Raises `UserError` where it cannot be loaded, where no item
-    of a task fits it, or where its logits are not finite.
+    `name` is a folder, `owner/name@commit` on the hub or a package in models.yaml. Prompts are read as they are,
+    without a chat template. The model computes in float32, on a GPU where there is one. Raises `UserError` where it
+    cannot be loaded, where no item of a task fits it, or where its logits are not finite.
     """
     check_out(out)
-    given, _, commit = (name, "", "") if Path(name).is_dir() else name.partition("@")
-    revision = commit or None
-    folder = locate(given, revision=revision)
-    model, tokenizer = load(given, revision=revision, context=_context(folder))
+    model, tokenizer = _loaded(name)
     if torch.cuda.is_available():
         model.to("cuda")
+    about = {"name": name, "class": type(model).__name__, "parameters": parameter_count(model)}
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     console, done = Console(), []
+    console.print(escape(f"{name}: {about['class']}, {about['parameters']:,} parameters"))
     for path, whole in tasks:
         task = limited(whole, limit, seed)
         with tqdm(total=len(task.items), desc=path.name, unit="item", file=sys.stderr, leave=False) as bar:
@@ -45,10 +47,16 @@ def score_tasks(
                 raise UserError(f"{name}, {path}: {str(error).partition(chr(10))[0]}") from error
         print_scores(console, path, scored)
         done.append((path, scored))
-    if out:
-        versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-        about: dict[str, Any] = {"name": name, "class": type(model).__name__, "parameters": parameter_count(model)}
-        write_scores(out, about, {"limit": limit, "seed": seed, "versions": versions}, done)
+        if out:  # as soon as there is more: an interrupted command leaves what it has
+            write_scores(out, about, {"limit": limit, "seed": seed, "versions": versions}, done)
+
+
+def _loaded(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    if not Path(name).is_dir():
+        name = str(packaged_model(name) or name)
+    given, _, commit = (name, "", "") if Path(name).is_dir() else name.partition("@")
+    folder = locate(given, revision=commit or None)
+    return load(given, revision=commit or None, context=_context(folder))
 
 
 def _context(folder: Path) -> int | None:

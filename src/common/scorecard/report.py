@@ -65,7 +65,7 @@ def print_scores(console: Console, path: Path, scored: Scored) -> None:
 def write_scores(out: Path, model: Mapping[str, Any], settings: Mapping[str, Any], scored: Sequence[tuple]) -> None:
     """Write scores of `(path, Scored)`: `out` is a `.csv` or `.json` file, or a folder for both and `answers.jsonl`."""
     table = pd.concat(
-        [each.scores.assign(file=path.name, task=each.task.name, aspect=each.task.aspect) for path, each in scored]
+        [each.scores.assign(file=str(path), task=each.task.name, aspect=each.task.aspect) for path, each in scored]
     )
     table = table[["file", "task", "aspect", "group", "value", "metric", "estimate", "low", "high", "items"]]
     if out.suffix != ".csv":
@@ -90,7 +90,7 @@ def _described(path: Path, scored: Scored) -> dict[str, Any]:
     task = scored.task
     scores = scored.scores.astype(object).where(scored.scores.notna(), None)
     return {
-        "file": path.name,
+        "file": str(path),
         "sha256": digest(path),
         "task": task.name,
         "aspect": task.aspect,
@@ -106,7 +106,7 @@ def _answers(path: Path, scored: Scored) -> list[dict[str, Any]]:
     """Each item with its line in the file and what the model answered, without what does not apply."""
     lines = scored.answered.to_dict("records")
     return [
-        {"file": path.name, "line": int(item.row), "prompt": item.prompt, "right": item.right}
+        {"file": str(path), "line": int(item.row), "prompt": item.prompt, "right": item.right}
         | {name: value for name, value in line.items() if value == value}  # NaN is not
         for item, line in zip(scored.task.items, lines, strict=True)
     ]

@@ -9,7 +9,7 @@ import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from common.errors import UserError
-from common.scorecard.intervals import item_interval
+from common.scorecard.intervals import RESAMPLES, item_interval
 from common.tasks.answers import answers, unfit
 from common.tasks.items import Task
 from common.tasks.metrics import CALIBRATION, Metric, item_values, metrics, parts
@@ -47,6 +47,7 @@ def score(
     task: Task,
     seed: int,
     advance: Callable[[int], object] = lambda items: None,
+    resamples: int = RESAMPLES,
 ) -> Scored:
     """Ask the items of a task and score the answers. `advance` is told how many items were done since it was told last.
 
@@ -67,10 +68,10 @@ def score(
         tables.append(answers(model, tokenizer, asked.part(numbers)).set_index(numbers))
         advance(len(numbers))
     answered = pd.concat(tables).sort_index()
-    return Scored(asked, dict(Counter(reasons.values())), answered, _scores(asked, answered, seed))
+    return Scored(asked, dict(Counter(reasons.values())), answered, _scores(asked, answered, seed, resamples))
 
 
-def _scores(task: Task, answered: pd.DataFrame, seed: int) -> pd.DataFrame:
+def _scores(task: Task, answered: pd.DataFrame, seed: int, resamples: int) -> pd.DataFrame:
     values = item_values(task, answered)
     own = metrics(task)
     lines = [("", "", metric, values) for metric in own]
@@ -78,15 +79,20 @@ def _scores(task: Task, answered: pd.DataFrame, seed: int) -> pd.DataFrame:
         lines += [(group, value, metric, values.iloc[numbers]) for metric in own if metric not in CALIBRATION]
     rows = np.array([item.row for item in task.items])
     table = pd.DataFrame(
-        [(group, value, metric.name, *_interval(metric, some, rows, seed)) for group, value, metric, some in lines],
+        [
+            (group, value, metric.name, *_interval(metric, some, rows, seed, resamples))
+            for group, value, metric, some in lines
+        ],
         columns=["group", "value", "metric", "estimate", "low", "high", "items"],
     )
     # Of a part of the items some say nothing: AUROC where all are hallucinated.
     return table[(table["group"] == "") | table["estimate"].notna()].reset_index(drop=True)
 
 
-def _interval(metric: Metric, values: pd.DataFrame, rows: np.ndarray, seed: int) -> tuple[float, float, float, int]:
+def _interval(metric: Metric, values: pd.DataFrame, rows: np.ndarray, seed: int, resamples: int) -> tuple:
+    """Estimate, both ends of its interval, and how many items there are to which the metric applies."""
     there = values[list(metric.columns)].dropna()
     if there.empty:
         return np.nan, np.nan, np.nan, 0
-    return tuple(item_interval(there.to_numpy(float), rows[there.index].tolist(), metric.statistic, seed))
+    chosen = rows[there.index].tolist()
+    return item_interval(there.to_numpy(float), chosen, metric.statistic, seed, resamples=resamples)

@@ -86,7 +86,7 @@ def _chosen(item: Item, logs: np.ndarray) -> dict:
     """From log-likelihoods `(right and wrong,)` of what an item offers to its row."""
     right = len(item.right)
     rivals = np.array([*logs[right:], logs[0]])  # the right one last: a tie is no knowledge
-    chances, best = softmax(rivals), int(rivals.argmax())
+    chances, best = softmax(rivals).clip(max=1), int(rivals.argmax())
     text = (*item.wrong, item.right[0])[best]
     return {
         "answer": text,
@@ -103,9 +103,10 @@ def _written(model, tokenizer, task: Task, decoding: Decoding, batch_size: int) 
     said = [_line(text) for text in generate(model, tokenizer, prompts, decoding, batch_size)]
     heads = [ids or [start_token(tokenizer)] for ids in encode(tokenizer, prompts)]
     end = start_token(tokenizer) if tokenizer.eos_token_id is None else tokenizer.eos_token_id
-    tails = [ids or [end] for ids in encode(tokenizer, said, special=False)]
+    # Bytes that are no text come back as more tokens than they were written in.
+    tails = [ids[: task.max_new_tokens] or [end] for ids in encode(tokenizer, said, special=False)]
     pairs = [(head, [tail]) for head, tail in zip(heads, tails, strict=True)]
-    sure = np.exp(log_likelihoods(model, pairs, batch_size).numpy())
+    sure = np.exp(log_likelihoods(model, pairs, batch_size).numpy()).clip(max=1)  # rounding
     rows = []
     for item, text, confidence in zip(task.items, said, sure, strict=True):
         answer = text.strip()
