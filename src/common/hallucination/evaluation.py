@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from pydantic import NonNegativeFloat, PositiveInt
 
@@ -16,6 +15,7 @@ from common.tasks.calibration import auroc, calibration_error
 from common.tasks.items import Item, Task
 from common.zoo import load
 
+SUMMARIES = "summaries"
 SAMPLED = ("recall", "conflict")
 """Tasks whose answers are also drawn, at temperatures above 0."""
 
@@ -49,19 +49,21 @@ def evaluate(
 def by_group(task: Task, said: pd.DataFrame, facts: Facts) -> pd.DataFrame:
     """One row for each value of each breakdown, and one for all items: task, aspect, breakdown, value, items, shares.
 
-    `wrong` is the share of answers that are not right: for each task, what is hallucinated. `memorised` is the share
-    that says what memory says against the prompt, `unsupported` of summaries the mean share of what is named that the
-    story does not say.
+    `wrong` is the share of answers that are not right, which for each task is what is hallucinated; of summaries, which
+    may leave things out, the mean share of names that the story does not have (see `entity_precision`). `memorised` is
+    the share that says what memory says against the prompt.
     """
-    told = [1 - entity_precision(item, text, facts) for item, text in zip(task.items, said["answer"], strict=True)]
-    table = said.assign(wrong=1 - said["correct"], unsupported=told if task.name == "summaries" else np.nan)
+    right = said["correct"]
+    if task.name == SUMMARIES:
+        pairs = zip(task.items, said["answer"], strict=True)
+        right = pd.Series([entity_precision(item, text, facts) for item, text in pairs])
+    table = said.assign(wrong=1 - right)
     groups = pd.DataFrame([dict(item.groups) for item in task.items]).assign(all="all")
     rows = []
     for breakdown in groups:
         for value, own in table.groupby(groups[breakdown], sort=False):
-            shares = own[["wrong", "memorised", "unsupported"]].mean().to_dict()
             place = {"task": task.name, "aspect": task.aspect, "breakdown": breakdown, "value": value}
-            rows.append(place | {"items": len(own)} | shares)
+            rows.append(place | {"items": len(own)} | own[["wrong", "memorised"]].mean().to_dict())
     return pd.DataFrame(rows)
 
 
