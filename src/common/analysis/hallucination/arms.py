@@ -1,0 +1,74 @@
+"""Which model is which: arms by name, their kind of architecture, and the models that answered."""
+
+from collections.abc import Mapping
+from itertools import cycle, islice
+
+import pandas as pd
+
+from common.errors import UserError
+from common.evidence import require_varied
+
+ATTENTION, RECURRENT, HYBRID = "attention", "recurrent", "hybrid"
+KINDS = (ATTENTION, HYBRID, RECURRENT)
+BASE, TUNED = "base", "instruct"
+
+
+def ladder_share(architecture: Mapping) -> float | None:
+    """Share of a RecurrentGemma's layers that are attention; None for another family."""
+    if architecture["family"] != "recurrent_gemma":
+        return None
+    shape = architecture["shape"]
+    layers = list(islice(cycle(shape["blocks"]), shape["layers"]))
+    return layers.count(ATTENTION) / len(layers)
+
+
+def kind_of(architecture: Mapping) -> str:
+    """The kind of an architecture by its layers: attention, hybrid or recurrent."""
+    share = ladder_share(architecture)
+    if share is None:
+        return ATTENTION if architecture["family"] == "llama" else RECURRENT
+    return {0.0: RECURRENT, 1.0: ATTENTION}.get(share, HYBRID)
+
+
+def check_arms(arms: Mapping[str, Mapping], small: Mapping[str, Mapping]) -> None:
+    """Raise `UserError` unless the claims have what they compare.
+
+    Needed are arms of every kind, RecurrentGemmas of at least two shares of attention, and, of the arms that are there
+    in a `small` size too, one of attention and one recurrent; arms of one size have equal numbers of parameters.
+    """
+    for what, several, wanted in (("arms", arms, KINDS), ("small arms", small, (ATTENTION, RECURRENT))):
+        kinds = [kind_of(arm) for arm in several.values()]
+        if absent := [kind for kind in wanted if kind not in kinds]:
+            raise UserError(f"{what} are {', '.join(several)}; the study needs one of {', '.join(absent)}")
+        if len(sizes := {arm["parameters"] for arm in several.values()}) > 1:
+            raise UserError(f"{what} have {sorted(sizes)} parameters; to be compared they need equally many")
+    if unknown := small.keys() - arms.keys():
+        raise UserError(f"small arms {', '.join(sorted(unknown))} are not among the arms {', '.join(arms)}")
+    if len({ladder_share(arm) for arm in arms.values()} - {None}) < 2:
+        raise UserError("one share of attention makes no ladder; give RecurrentGemmas of two shares or more")
+
+
+def named(runs: pd.DataFrame, arms: Mapping[str, Mapping], size: str) -> pd.DataFrame:
+    """Runs with the name of their `arm`, its `kind` and `size`, and the name of each `model`, such as Llama_large_3.
+
+    Raises `UserError` where the seed of an arm had no effect: equal losses.
+    """
+    names = [next(name for name, arm in arms.items() if arm == own) for own in runs["architecture"]]
+    found = runs.assign(arm=names, kind=[kind_of(arms[name]) for name in names], size=size)
+    found["model"] = [f"{arm}_{size}_{seed}" for arm, seed in zip(names, runs["seed"], strict=True)]
+    for name, own in found.groupby("arm"):
+        require_varied(own["loss of stories"], f"loss of {name} on stories")
+    return found
+
+
+def of_models(evaluated: pd.DataFrame, table: pd.DataFrame, models: pd.DataFrame, stage: str) -> pd.DataFrame:
+    """Rows of `table` that these evaluations returned, with arm, kind, size, seed and parameters of the
+    model asked, and `stage`.
+
+    Raises `UserError` where a model that was asked has no rows.
+    """
+    rows = table.merge(evaluated[["key", "model"]], on="key", validate="many_to_one")
+    if absent := set(evaluated["model"]) - set(rows["model"]):
+        raise UserError(f"no rows of {', '.join(sorted(absent))}")
+    about = models[["model", "arm", "kind", "size", "seed", "parameters"]]
+    return rows.merge(about, on="model", validate="many_to_one").assign(stage=stage)

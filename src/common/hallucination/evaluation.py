@@ -1,0 +1,88 @@
+"""What a model of a world answers, by task and by what the tasks are broken down by: what a sweep over models calls."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from pydantic import NonNegativeFloat, PositiveInt
+
+from common.errors import UserError
+from common.hallucination.questions import questions
+from common.hallucination.reading import World
+from common.hallucination.world import Facts, facts_of
+from common.tasks.answers import answers
+from common.tasks.calibration import auroc, calibration_error
+from common.tasks.items import Item, Task
+from common.zoo import load
+
+SUMMARIES = "summaries"
+SAMPLED = ("recall", "conflict")
+"""Tasks whose answers are also drawn, at temperatures above 0."""
+
+
+def evaluate(
+    model: str, world: dict, seed: int, number: PositiveInt, temperatures: Sequence[NonNegativeFloat], *,
+    facts: Path, **models: Path,
+) -> dict:  # fmt: skip
+    """Tables of what the model of that name among `models` answers about its seed's `world`.
+
+    `answers` has a row for each task, group and temperature: see `by_group`. `calibration` has one for each task: how
+    far the model's confidence is from how often it is right, and whether it tells right answers from wrong ones.
+    """
+    if model not in models:
+        raise UserError(f"no model {model!r}; there are {', '.join(models)}")
+    loaded, words = load(str(models[model]))
+    knobs = World.model_validate(world)
+    table = facts_of(pd.read_json(facts, lines=True, dtype=False), knobs.population, seed)
+    rows, sure = [], []
+    for task in questions(table, number, seed):
+        for temperature in temperatures if task.name in SAMPLED else (0.0,):
+            said = answers(loaded, words, task, temperature=temperature, seed=seed)
+            rows.append(by_group(task, said, Facts(table)).assign(temperature=temperature))
+            if temperature == 0:
+                sure.append({"task": task.name} | calibration(said))
+    found = {"answers": pd.concat(rows), "calibration": pd.DataFrame(sure)}
+    # A table of a run holds no NaN.
+    return {name: own.astype(object).where(own.notna(), None).to_dict("list") for name, own in found.items()}
+
+
+def by_group(task: Task, said: pd.DataFrame, facts: Facts) -> pd.DataFrame:
+    """One row for each value of each breakdown, and one for all items: task, aspect, breakdown, value, items, shares.
+
+    `wrong` is the share of answers that are not right, which for each task is what is hallucinated; of summaries, which
+    may leave things out, the mean share of names that the story does not have (see `entity_precision`). `memorised` is
+    the share that says what memory says against the prompt.
+    """
+    right = said["correct"]
+    if task.name == SUMMARIES:
+        pairs = zip(task.items, said["answer"], strict=True)
+        right = pd.Series([entity_precision(item, text, facts) for item, text in pairs])
+    table = said.assign(wrong=1 - right)
+    groups = pd.DataFrame([dict(item.groups) for item in task.items]).assign(all="all")
+    rows = []
+    for breakdown in groups:
+        for value, own in table.groupby(groups[breakdown], sort=False):
+            place = {"task": task.name, "aspect": task.aspect, "breakdown": breakdown, "value": value}
+            rows.append(place | {"items": len(own)} | own[["wrong", "memorised"]].mean().to_dict())
+    return pd.DataFrame(rows)
+
+
+def entity_precision(item: Item, answer: str, facts: Facts) -> float:
+    """Share of the names in an answer that the item's prompt has too; 0 where it names nothing.
+
+    As for summaries in Nan et al. 2021 (arXiv 2102.09130); names are those of the world, of which the longest counts
+    where one is part of another.
+    """
+    named = names_in(answer, facts)
+    return sum(name in names_in(item.prompt, facts) for name in named) / len(named) if named else 0.0
+
+
+def names_in(text: str, facts: Facts) -> list[str]:
+    """The world's names that a text has as whole words, from left to right."""
+    return facts.pattern.findall(text)
+
+
+def calibration(said: pd.DataFrame) -> dict[str, float]:
+    """Expected calibration error in ten bins of width, and how well confidence tells right from wrong (AUROC)."""
+    error = calibration_error(said["confidence"].clip(0, 1), said["correct"], bins=10)
+    return {"error": error, "auroc": auroc(said["confidence"], said["correct"]), "items": len(said)}
