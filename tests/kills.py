@@ -11,15 +11,16 @@ from common.sweep.records import read_record
 from pipeline import cached
 
 ROLES = {"runner": "common.stage", "kernel": "ipykernel", "worker": "popen_loky", "command": "compendium figures"}
+WAIT = 10  # seconds for a process of the role to come up: between two studies there is no kernel
 PATIENCE = 900  # seconds that a run may take to its next kill, or to its end
 
 
 @dataclass(frozen=True)
 class Kill:
-    """Kill -9 one process of a run, so many seconds after so many more runs than at the kill before are finished."""
+    """Kill -9 one process of a run, so many seconds after so many runs are finished."""
 
     role: str
-    more: int
+    finished: int
     seconds: float = 0.0
 
 
@@ -27,7 +28,7 @@ class Kill:
 class Found:
     """What a kill met and left: finished runs before it, processes that lived on, records that cannot be read."""
 
-    kill: Kill
+    role: str
     finished: int
     orphans: list[str]
     torn: list[str]
@@ -47,32 +48,42 @@ def survive(checkout, command: Sequence[str], kills: Sequence[Kill]) -> tuple[li
         if process is None:
             with (checkout.root / "output").open("w") as output:
                 process = checkout.start(*command, start_new_session=True, stdout=output)
-        wanted = len(cached(checkout)) + kill.more if kill else None
         deadline = time.monotonic() + PATIENCE
-        while process.poll() is None and (wanted is None or len(cached(checkout)) < wanted):
+        while process.poll() is None and (kill is None or len(cached(checkout)) < kill.finished):
             if time.monotonic() > deadline:
                 raise RuntimeError(f"{kill or 'the end'} did not come within {PATIENCE} seconds")
             time.sleep(0.05)
         if kill is None:
             break
         time.sleep(kill.seconds)
-        if process.poll() is not None:
+        family, role, victim = _chosen(process, kill.role)
+        if victim is None:
             raise RuntimeError(f"ended with {process.returncode} before {kill}: {_said(checkout)}")
-        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-        victim = _victim(family, kill.role) or family[0]  # between two studies there is no kernel
         victim.kill()
         orphans: list[str] = []
-        if kill.role != "worker":
+        if role != "worker":
             process.wait(timeout=60)
             _, alive = psutil.wait_procs(family[1:], timeout=20)
             orphans = [" ".join(one.cmdline()) for one in alive]
             process = None
         seen = cached(checkout) | seen
-        found.append(Found(kill, len(seen), orphans, _torn(checkout)))
+        found.append(Found(role, len(seen), orphans, _torn(checkout)))
     if process.returncode:
         raise RuntimeError(f"after {len(kills)} kills it ends with {process.returncode}: {_said(checkout)}")
     now = cached(checkout)
     return found, [path.stem for path, changed in seen.items() if now.get(path) != changed]
+
+
+def _chosen(process, role: str) -> tuple[list[psutil.Process], str, psutil.Process | None]:
+    """The process and all that it started, and whom to kill: of the role, or, where none comes up, the command."""
+    end = time.monotonic() + WAIT
+    while process.poll() is None:
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        for one in [role] if time.monotonic() < end else [role, "command"]:
+            if victim := _victim(family, one):
+                return family, one, victim
+        time.sleep(0.05)
+    return [], role, None
 
 
 def _victim(family: Sequence[psutil.Process], role: str) -> psutil.Process | None:

@@ -15,7 +15,7 @@ def made(checkout, corpus):
     checkout.take(corpus)
     checkout.edit("params.yaml", "scale: laptop", "scale: tiny")
     # In the crossing, in what follows it, and in a merge or a review: while models are trained, with others finished.
-    kills = [Kill("kernel", 120, 0.3), Kill("worker", 90, 0.1), Kill("runner", 100, 0.5)]
+    kills = [Kill("kernel", 120, 0.3), Kill("worker", 210, 0.1), Kill("runner", 310, 0.5)]
     return survive(checkout, (*MAKE, f"STUDY={STUDY}"), kills)
 
 
@@ -23,6 +23,7 @@ def test_three_kills_cost_no_finished_run_and_leave_nothing_behind(made):
     found, again = made
     assert again == []
     assert [(one.orphans, one.torn) for one in found] == [([], [])] * 3
+    assert [one.role for one in found] == ["kernel", "worker", "runner"]
     assert [one.finished >= 100 * number for number, one in enumerate(found, start=1)] == [True] * 3
 
 

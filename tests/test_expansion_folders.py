@@ -37,7 +37,7 @@ def grow(folder, out, to=None, **more):
 
 def test_the_command_writes_a_model_that_opens_and_computes_the_same(base, tmp_path):
     out = tmp_path / "out"
-    command = ["expand", str(base), "--to", "hidden=64, layers=5", "--how", "net2wider", str(out)]
+    command = ["expand", str(base), "--to", "hidden=64", "--to", "layers=5", "--how", "net2wider", str(out)]
     shown = CliRunner().invoke(app, command)
     assert shown.exit_code == 0, shown.output
     assert "the function is preserved" in shown.output

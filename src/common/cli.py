@@ -216,7 +216,9 @@ def merge(
 def expand(
     model: Annotated[Path, typer.Argument(help="A folder with a Llama or GPT-2.")],
     out: Annotated[Path, typer.Argument(help="The larger model's folder, made anew.")],
-    to: Annotated[str, typer.Option(help="Sizes: any of hidden, ff, heads, kv_heads, layers, as hidden=256,layers=8.")],
+    to: Annotated[
+        list[str], typer.Option(help="Sizes: any of hidden, ff, heads, kv_heads, layers, as hidden=256,layers=8.")
+    ],
     how: Annotated[str, typer.Option(help="To widen: net2wider, copy_noise, fpi, aki, zero or random.")] = "net2wider",
     depth: Annotated[str, typer.Option(help="To deepen: identity, stack, interpolate or random.")] = "identity",
     noise: Annotated[float, typer.Option(help="Of copy_noise, in standard deviations of a tensor.")] = 0.01,
@@ -225,7 +227,7 @@ def expand(
     """Make a trained language model wider, deeper or both."""
     from common.expansion.folders import expand_folder, parse_sizes  # with torch, which other commands do without
 
-    done = expand_folder(model, parse_sizes(to), out, width=how, depth=depth, noise=noise, seed=seed)
+    done = expand_folder(model, parse_sizes(",".join(to)), out, width=how, depth=depth, noise=noise, seed=seed)
     sys.stdout.write(f"{out}: {done}\n")
 
 

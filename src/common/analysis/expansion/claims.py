@@ -66,7 +66,7 @@ def statements() -> list[Statement]:
             for rival in REST
         ),
         Statement(
-            "equal_size", BEST, "the gain goes with M across types at equal size",
+            "equal_size", STRONG, "the gain goes with M across types at equal size",
             f"{RHO} within sets of exactly equal parameter count, {mean}", GREATER, "correlation", "equal",
         ),
         Statement(

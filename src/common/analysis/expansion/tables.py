@@ -142,6 +142,7 @@ def spoken(
     beaten = [name for name in REST if decided[f"beats_{name}"]["verdict"] == "reproduced"]
     names = {name: PREDICTORS[name] for name in REST}
     return found | {
+        "lead_mean": sum(decided[f"beats_run_{task}"]["estimate"] for task in TASKS) / len(TASKS),
         "barrier": float(scored["barrier"].astype(float).max()),
         "barred": float((scored["connected"].astype(float) < 1).mean()),
         "beaten": ", ".join(names[name] for name in beaten) or "none",

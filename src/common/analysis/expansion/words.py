@@ -9,24 +9,26 @@ model it {foresees_text:does|does not|may} ({foresees_text.estimate:.2f}, {fores
 [{m_text_low:.2f}, {m_text_high:.2f}]).
 
 **Against the best rival.** A training run of M's cost reaches {run_mnist:.2f}, {run_digits:.2f} and {run_text:.2f}. M
-{beats_run_mnist:beats it|does not beat it|may beat it} on MNIST (by {beats_run_mnist.estimate:+.2f},
+{beats_run_mnist:beats it|does not beat it|is not shown to beat it} on MNIST (by {beats_run_mnist.estimate:+.2f},
 {beats_run_mnist.ci:+.2f}; over candidates too [{lead_mnist_low:+.2f}, {lead_mnist_high:+.2f}]),
-{beats_run_digits:beats it|does not beat it|may beat it} on scikit-learn's digits ({beats_run_digits.estimate:+.2f},
-{beats_run_digits.ci:+.2f}; [{lead_digits_low:+.2f}, {lead_digits_high:+.2f}]) and
-{beats_run_text:beats it|does not beat it|may beat it} on the language model ({beats_run_text.estimate:+.2f},
-{beats_run_text.ci:+.2f}; [{lead_text_low:+.2f}, {lead_text_high:+.2f}]).
+{beats_run_digits:beats it|does not beat it|is not shown to beat it} on scikit-learn's digits
+({beats_run_digits.estimate:+.2f}, {beats_run_digits.ci:+.2f}; [{lead_digits_low:+.2f}, {lead_digits_high:+.2f}]) and
+{beats_run_text:beats it|does not beat it|is not shown to beat it} on the language model
+({beats_run_text.estimate:+.2f}, {beats_run_text.ci:+.2f}; [{lead_text_low:+.2f}, {lead_text_high:+.2f}]); averaged over
+the three, by {lead_mean:+.2f}. Intervals stand for themselves, verdicts for all claims together: by Holm's correction a
+claim can be inconclusive though its own interval lies on one side.
 
-**Against the others.** Averaged over the tasks, M surely foresees better than these: {beaten}. Of these it does not, or
-not surely: {unbeaten}.
+**Against the others.** Averaged over the tasks, for these candidates, M foresees better than these: {beaten}. Of these
+that is not shown: {unbeaten}.
 
 **At equal size.** Within sets of exactly equal parameter count the gain {equal_size:goes|does not go|may go} with M
-({equal_size.estimate:.2f}, {equal_size.ci:.2f}), and M {equal_size_run:beats|does not beat|may beat} the training run
-there ({equal_size_run.estimate:+.2f}, {equal_size_run.ci:+.2f}).
+({equal_size.estimate:.2f}, {equal_size.ci:.2f}), and M {equal_size_run:beats|does not beat|is not shown to beat}
+the training run there ({equal_size_run.estimate:+.2f}, {equal_size_run.ci:+.2f}).
 
-**Which part does it?** M {needs_volume:foresees better|does not foresee notably better|may foresee better} than its
-level alone ({needs_volume.estimate:+.2f}, {needs_volume.ci:+.2f}), which is itself a few short training runs (alone
-{level_mnist:.2f}, {level_digits:.2f} and {level_text:.2f}), and
-{needs_level:better|not notably better|perhaps better} than its volume alone ({needs_level.estimate:+.2f},
+**Which part does it?** M {needs_volume:foresees better|does not foresee notably better|is not shown to foresee better}
+than its level alone ({needs_volume.estimate:+.2f}, {needs_volume.ci:+.2f}), which is itself a few short training runs
+(alone {level_mnist:.2f}, {level_digits:.2f} and {level_text:.2f}), and
+{needs_level:better|not notably better|not shown to foresee better} than its volume alone ({needs_level.estimate:+.2f},
 {needs_level.ci:+.2f}). The highest barrier between two minima found is {barrier:.2g} nats; of {barred:.1%} of the
 networks some minima lie further than the tolerance from each other.
 
