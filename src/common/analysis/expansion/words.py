@@ -15,8 +15,9 @@ model it {foresees_text:does|does not|may} ({foresees_text.estimate:.2f}, {fores
 ({beats_run_digits.estimate:+.2f}, {beats_run_digits.ci:+.2f}; [{lead_digits_low:+.2f}, {lead_digits_high:+.2f}]) and
 {beats_run_text:beats it|does not beat it|is not shown to beat it} on the language model
 ({beats_run_text.estimate:+.2f}, {beats_run_text.ci:+.2f}; [{lead_text_low:+.2f}, {lead_text_high:+.2f}]); averaged over
-the three, by {lead_mean:+.2f}. Intervals stand for themselves, verdicts for all claims together: by Holm's correction a
-claim can be inconclusive though its own interval lies on one side.
+the three, by {lead_mean:+.2f} (over candidates too [{lead_mean_low:+.2f}, {lead_mean_high:+.2f}]). Intervals stand for
+themselves, verdicts for all claims together: by Holm's correction a claim can be inconclusive though its own interval
+lies on one side.
 
 **Against the others.** Averaged over the tasks, for these candidates, M foresees better than these: {beaten}. Of these
 that is not shown: {unbeaten}.
@@ -32,9 +33,14 @@ than its level alone ({needs_volume.estimate:+.2f}, {needs_volume.ci:+.2f}), whi
 {needs_level.ci:+.2f}). The highest barrier between two minima found is {barrier:.2g} nats; of {barred:.1%} of the
 networks some minima lie further than the tolerance from each other.
 
-**To choose by M** {choice:costs|costs more than|may cost} no more than a tenth of the gain of the best candidate
-(missed: {choice.estimate:.2f}, {choice.ci:.2f}).
+**To choose by M** misses, averaged over the tasks, {choice:no notable share|a notable share|an uncertain share} of the
+best candidate's gain ({choice.estimate:.2f}, {choice.ci:.2f}): on MNIST {missed_m_mnist:.2f}, on scikit-learn's digits
+{missed_m_digits:.2f}, on the language model {missed_m_text:.2f}. To choose by the training run misses
+{missed_run_mnist:.2f}, {missed_run_digits:.2f} and {missed_run_text:.2f}.
 
-**K and T.** Over the range shown M {stable:foresees as well as|foresees worse at some place than|may foresee as well
-as} at the values chosen (loss at the worst place: {stable.estimate:.2f}, {stable.ci:.2f}).
+**Copies.** M {parts_copies:parts|does not part|is not shown to part} fresh units that nobody reads yet from exact
+copies of equal number (by {parts_copies.estimate:.2f}, {parts_copies.ci:.2f}).
+
+**K and T.** Over the range shown, on both sets of digits, M {stable:foresees as well as|foresees worse at some place
+than|may foresee as well as} at the values chosen (loss at the worst place: {stable.estimate:.2f}, {stable.ci:.2f}).
 """
