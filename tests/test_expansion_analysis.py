@@ -141,6 +141,9 @@ def test_rivals_signs_come_from_the_pilot_and_ours_do_not():
     ranks = {"mnist": 1.0, "digits": 1.0, "text": 1.0}
     ways = {"promising, perceptron": "less", "promising, language": "more"}
     assert shown.loc["SynFlow"].to_dict() == ways | ranks
+    # Fewer parameters may promise more: how many there are stays what it is.
+    fewer = analysis.oriented(told, {kind: own | {"parameters": -1} for kind, own in signs.items()})
+    assert equal_sets(fewer) == equal_sets(turned) == equal_sets(told)
     assert by_seed(turned, "synflow").tolist() == pytest.approx([1.0] * len(SETS) * len(SEEDS))
 
 
@@ -183,7 +186,7 @@ def test_the_mean_over_tasks_has_an_interval_narrower_than_the_widest_and_rests_
 def test_sets_of_equal_size_have_four_candidates_of_two_types():
     told = scored()
     assert equal_sets(told)["mnist"] == {100: ["c1", "c2", "c3", "c4"], 200: ["c5", "c6", "c7", "c8"]}
-    one_type = told.assign(type=np.where(told["parameters"] == 100, "wider", told["type"]))
+    one_type = told.assign(type=np.where(told["size"] == 100, "wider", told["type"]))
     assert list(equal_sets(one_type)["text"]) == [200]
     assert at_equal_size(told, "m").tolist() == pytest.approx([1.0] * len(SETS) * len(SEEDS))
     # Right within the sets and wrong between them.
@@ -191,7 +194,7 @@ def test_sets_of_equal_size_have_four_candidates_of_two_types():
     assert at_equal_size(turned, "m").mean() == pytest.approx(1.0)
     assert by_seed(turned, "m").mean() < 0
     with pytest.raises(UserError, match="no four candidates"):
-        at_equal_size(told.assign(parameters=range(len(told))), "m")
+        at_equal_size(told.assign(size=range(len(told))), "m")
     table = analysis.equal_table(scored(0.02))
     assert len(table[["task", "set"]].drop_duplicates()) == 2 * len(SETS) + 1
     own = table[(table["task"] != MEAN) & (table["predictor"] == "m")]["estimate"]

@@ -38,7 +38,9 @@ Values = NDArray[np.float64]
 
 
 def gains(runs: pd.DataFrame) -> pd.DataFrame:
-    """The candidates' rows with `gain`, in nats, and `before`, the base's M; the base's own rows are left out.
+    """The candidates' rows with `gain`, in nats, `before`, the base's M, and `size`; the base's own rows are left out.
+
+    `size` is the number of parameters, which `parameters` is too until it is turned as a predictor; see `oriented`.
 
     Raises `UserError` where a base was not trained on itself.
     """
@@ -48,7 +50,8 @@ def gains(runs: pd.DataFrame) -> pd.DataFrame:
     if absent := sorted(set(places) - set(base.index)):
         raise UserError(f"the base of {absent[0]} was not trained on itself")
     found = base.loc[places].reset_index(drop=True)
-    return own.assign(gain=found["test_loss"] - own["test_loss"], before=found["m"], after=own["m"])
+    gain = found["test_loss"] - own["test_loss"]
+    return own.assign(gain=gain, before=found["m"], after=own["m"], size=own["parameters"].astype(int))
 
 
 def with_run(scored: pd.DataFrame, short: pd.DataFrame, rates: Mapping[str, float], share: float) -> pd.DataFrame:
@@ -242,9 +245,9 @@ def equal_sets(scored: pd.DataFrame, least: int = 4) -> dict[str, dict[int, list
     """
     found: dict[str, dict[int, list[str]]] = {}
     told = scored.drop_duplicates(["task", "candidate"])
-    for (task, parameters), own in told.groupby(["task", "parameters"], sort=False):
+    for (task, size), own in told.groupby(["task", "size"], sort=False):
         if len(own) >= least and own["type"].nunique() > 1:
-            found.setdefault(task, {})[int(parameters)] = own["candidate"].tolist()
+            found.setdefault(task, {})[int(size)] = own["candidate"].tolist()
     return found
 
 
@@ -252,7 +255,7 @@ def parted(scored: pd.DataFrame) -> pd.Series:
     """M of fresh units that nobody reads yet less M of exact copies, of one number of parameters, by task and seed."""
     rows = {}
     for (task, seed), own in scored.groupby(["task", "seed"], sort=False):
-        m = own.groupby(["operator", "parameters"])["m"].mean()
+        m = own.groupby(["operator", "size"])["m"].mean()
         sizes = set(m.get("zero", {}).keys()) & set(m.get("net2wider", {}).keys())
         if not sizes:
             raise UserError(f"{task} has no candidates zero and net2wider of one number of parameters")

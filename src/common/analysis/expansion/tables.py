@@ -52,7 +52,7 @@ def change_table(scored: pd.DataFrame) -> pd.DataFrame:
         gain, gain_low, gain_high, _ = mean_interval(own["gain"])
         first = own.iloc[0]
         place = {"task": task, "type": first["type"], "candidate": candidate, "operator": first["operator"]}
-        place |= {"parameters": int(first["parameters"]), "before": own["before"].mean(), "after": own["after"].mean()}
+        place |= {"parameters": int(first["size"]), "before": own["before"].mean(), "after": own["after"].mean()}
         place |= {"estimate": mean, "low": low, "high": high}
         rows.append(place | {"gain": gain, "gain_low": gain_low, "gain_high": gain_high})
     return pd.DataFrame(rows)

@@ -97,9 +97,11 @@ def rival_gains(table: pd.DataFrame, power: pd.DataFrame, task: str) -> Figure:
         ax.remove()
     for ax, name in zip(axes.flat, names, strict=False):
         points = own[own["predictor"] == name]
+        threshold = _threshold(points["score"])
+        if threshold is not None:
+            ax.set_xscale("symlog", linthresh=threshold)  # before points are drawn, for which it makes room
         _scatter(ax, points)
-        if (threshold := _threshold(points["score"])) is not None:
-            ax.set_xscale("symlog", linthresh=threshold)
+        if threshold is not None:
             ax.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=threshold, subs=[1]))
         said = f"ρ = {found[name]:.2f}".replace("-", "−") if name in found else "no order"
         ax.set_title(f"{PREDICTORS[name]}\n{said}", fontsize=7)
