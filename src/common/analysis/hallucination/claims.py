@@ -1,13 +1,13 @@
 """What the study claims, and the differences by seed that decide it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from common.analysis.hallucination.arms import ATTENTION, BASE, RECURRENT, TUNED
 from common.errors import UserError
-from common.evidence import Claim, detectable_effect
+from common.evidence import Claim, detectable_effect, proportion_interval
 from common.hallucination.world import QUARTILES
 
 LARGE, SMALL = "large", "small"
@@ -17,18 +17,23 @@ RARE = {"task": "recall", "breakdown": "frequency", "value": QUARTILES[-1]}
 TRAP = {"task": "endings", "breakdown": "asked", "value": "otherwise"}
 
 
-def telling(pilot: pd.DataFrame, margin: float) -> list[str]:
-    """Tasks that tell architectures apart: some arm's tuned models of the pilot beat chance by more than `margin`.
+def telling(pilot: pd.DataFrame, margin: float) -> dict[str, list[str]]:
+    """Tasks that tell models apart, by stage: some arm of the pilot surely beats chance by `margin`, or memory tempts.
 
-    On the others all guess, and a mean over them and the rest would only be drawn towards what guessing gives. Of an
-    aspect none of whose tasks tells anything, all are kept. `pilot` has answers as `evidence` takes them.
+    Surely: so does the lower end of the exact 95% interval over the items of all seeds. On the other tasks all guess,
+    and a mean over them and the rest would only be drawn towards what guessing gives. Where memory tempts, who does not
+    know better answers from memory and does not guess. Of an aspect none of whose tasks tells anything, all are kept.
+    `pilot` has answers as `evidence` takes them.
     """
-    rows = pilot[(pilot["stage"] == TUNED) & (pilot["breakdown"] == "all") & (pilot["temperature"] == 0.0)]
-    above = (1 - rows["wrong"] - rows["chance"]).groupby([rows["aspect"], rows["task"], rows["arm"]], sort=False).mean()
-    found = []
-    for aspect in ASPECTS:
-        best = above[aspect].groupby("task", sort=False).max()
-        found += list(best.index[best > margin]) or list(best.index)
+    rows = pilot[(pilot["size"] == LARGE) & (pilot["breakdown"] == "all") & (pilot["temperature"] == 0.0)]
+    found: dict[str, list[str]] = {BASE: [], TUNED: []}
+    for (stage, _), several in rows.groupby(["stage", "aspect"], sort=False):
+        tells = dict.fromkeys(several["task"].unique(), False)
+        for (task, _), own in several.groupby(["task", "arm"], sort=False):
+            right, items = ((1 - own["wrong"]) * own["items"]).sum(), int(own["items"].sum())
+            surely = proportion_interval(round(right), items).low > own["chance"].mean() + margin
+            tells[task] |= bool(surely or own["memorised"].notna().all())
+        found[stage] += [task for task in tells if tells[task]] or list(tells)
     return found
 
 
@@ -47,17 +52,17 @@ def share(answers: pd.DataFrame, **wanted: object) -> pd.Series:
     return rows.groupby(["seed", "arm"])["wrong"].mean().groupby("seed").mean()
 
 
-def evidence(answers: pd.DataFrame, tasks: Sequence[str]) -> dict[str, np.ndarray]:
+def evidence(answers: pd.DataFrame, tasks: Mapping[str, Sequence[str]]) -> dict[str, np.ndarray]:
     """What decides each claim, by its id: differences by seed, of shares of answers that are wrong.
 
     `answers`: see `arms.of_models`; all sizes and stages. Arms of the large size count unless a claim is on size. An
-    aspect is the mean over those of its tasks that are among `tasks`: see `telling`.
+    aspect is the mean over those of its tasks that are among `tasks`, by stage: see `telling`. What is said of tuning
+    takes for both stages the tasks of tuned models.
     """
-    counted = answers[answers["task"].isin(tasks) | (answers["breakdown"] != "all")]
-    large = counted[counted["size"] == LARGE]
+    large = answers[answers["size"] == LARGE]
     base, tuned = (large[large["stage"] == stage] for stage in (BASE, TUNED))
-    both = set(counted.loc[counted["size"] == SMALL, "arm"])
-    sized = counted[counted["arm"].isin(both) & (counted["stage"] == BASE)]
+    both = set(answers.loc[answers["size"] == SMALL, "arm"])
+    sized = answers[answers["arm"].isin(both) & (answers["stage"] == BASE) & answers["task"].isin(tasks[BASE])]
 
     def kinds(rows: pd.DataFrame, **wanted: object) -> np.ndarray:
         """Recurrent minus attention."""
@@ -65,20 +70,23 @@ def evidence(answers: pd.DataFrame, tasks: Sequence[str]) -> dict[str, np.ndarra
 
     rare, endings = kinds(base, **RARE), -kinds(tuned, **TRAP)
     found = {"rare": rare, "endings": endings, "differs": rare + endings}
-    each = [share(tuned, arm=arm, aspect=aspect) for arm in sorted(set(tuned["arm"])) for aspect in ASPECTS]
+    before, after = (rows[rows["task"].isin(tasks[TUNED])] for rows in (base, tuned))
+    each = [share(after, arm=arm, aspect=aspect) for arm in sorted(set(after["arm"])) for aspect in ASPECTS]
     found["universal"] = pd.concat(each, axis=1).min(axis=1).to_numpy()
     for kind in (ATTENTION, RECURRENT):
         for aspect in ASPECTS:
             smaller, larger = (share(sized, size=size, kind=kind, aspect=aspect) for size in (SMALL, LARGE))
             found[f"size_{kind}_{aspect}"] = _paired(smaller, larger)
     for kind in (ATTENTION, RECURRENT):
-        before, after = (share(rows, kind=kind, aspect="faithfulness") for rows in (base, tuned))
-        found[f"tuning_{kind}"] = _paired(before, after)
+        first, second = (share(rows, kind=kind, aspect="faithfulness") for rows in (before, after))
+        found[f"tuning_{kind}"] = _paired(first, second)
     found["tuning_differs"] = found[f"tuning_{ATTENTION}"] - found[f"tuning_{RECURRENT}"]
     return found
 
 
-def declare(pilot: pd.DataFrame, tasks: Sequence[str], *, seeds: int, margin: float, slight: float) -> list[Claim]:
+def declare(
+    pilot: pd.DataFrame, tasks: Mapping[str, Sequence[str]], *, seeds: int, margin: float, slight: float
+) -> list[Claim]:
     """The claims with the smallest effect that so many `seeds` would see four times in five, by the pilot's spread.
 
     `pilot` and `tasks` are as `evidence` takes them. `margin` is the smallest share of answers that matters, `slight`

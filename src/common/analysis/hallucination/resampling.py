@@ -11,7 +11,11 @@ GROUP = ["task", "breakdown", "value"]
 
 
 def bootstrapped(
-    answers: pd.DataFrame, tasks: Sequence[str], decided: Mapping[str, Mapping], resamples: int = 200, seed: int = 0
+    answers: pd.DataFrame,
+    tasks: Mapping[str, Sequence[str]],
+    decided: Mapping[str, Mapping],
+    resamples: int = 200,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Each claim's estimate with its 95% interval by t over seeds, and by the bootstrap over seeds and items.
 
@@ -24,23 +28,22 @@ def bootstrapped(
     rng = np.random.default_rng(seed)
     rows = answers[(answers["temperature"] == 0.0) & answers["breakdown"].isin(["all", "frequency", "asked"])]
     rows = rows.reset_index(drop=True)
-    groups = [
-        (own.index.to_numpy(), np.array([np.array(text.split(), float) for text in own["outcomes"]]))
-        for _, own in rows.groupby(["seed", *GROUP], sort=False)
-    ]
-    drawn = []
-    for _ in range(resamples):
-        wrong = np.empty(len(rows))
-        for place, outcomes in groups:
-            wrong[place] = outcomes[:, rng.integers(outcomes.shape[1], size=outcomes.shape[1])].mean(axis=1)
-        drawn.append(evidence(rows.assign(wrong=wrong), tasks))
+    wrong = np.empty((len(rows), resamples))
+    for _, own in rows.groupby(["seed", *GROUP], sort=False):
+        outcomes = np.array([text.split() for text in own["outcomes"]], float)  # (models, items)
+        places = rng.integers(outcomes.shape[1], size=(resamples, outcomes.shape[1]))
+        wrong[own.index] = outcomes[:, places].mean(axis=2)
+    # Each resample as a seed of its own: what decides the claims is computed by seed, and so for all at once.
+    again = rows.loc[np.repeat(rows.index, resamples)]
+    number = np.tile(np.arange(resamples), len(rows))
+    drawn = evidence(again.assign(seed=again["seed"] * resamples + number, wrong=wrong.ravel()), tasks)
     found = []
     for name, record in decided.items():
-        by_seed = np.array([one[name] for one in drawn])  # (resamples, seeds)
-        shape = (20 * resamples, by_seed.shape[1])
-        means = by_seed[rng.integers(resamples, size=shape), rng.integers(by_seed.shape[1], size=shape)].mean(axis=1)
+        by_seed = drawn[name].reshape(-1, resamples)
+        shape = (20 * resamples, len(by_seed))
+        means = by_seed[rng.integers(len(by_seed), size=shape), rng.integers(resamples, size=shape)].mean(axis=1)
         low, high = np.quantile(means, [0.025, 0.975])
         ends = *record["ci"], low, high
-        sides = [(first > 0) - (second < 0) for first, second in (ends[:2], ends[2:])]
+        sides = [int(lower > 0) - int(upper < 0) for lower, upper in (ends[:2], ends[2:])]
         found.append((name, record["estimate"], *ends, sides[0] == sides[1]))
     return pd.DataFrame(found, columns=["claim", "estimate", "t_low", "t_high", "low", "high", "agree"])
