@@ -109,7 +109,7 @@ def skill_table(answers: pd.DataFrame) -> pd.DataFrame:
         table = _intervals(rows.assign(above=1 - rows["wrong"] - rows["chance"]), "above", ["size", "kind", "arm"])
         found.append(table.set_index(["size", "kind", "arm"]).add_prefix(f"{task}, "))
     both = pd.concat(found, axis=1)
-    return both.assign(copies=both["conflict, low"] > 0)
+    return both.assign(copies=both["conflict, low"].round(9) > 0)  # guessing to the last digit is guessing
 
 
 def matched_table(runs: pd.DataFrame) -> pd.DataFrame:
