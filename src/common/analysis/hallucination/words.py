@@ -1,0 +1,51 @@
+"""The study's findings in words, which the verdicts choose and the results fill in (see `common.evidence.prose`)."""
+
+import pandas as pd
+
+SUMMARY = """
+**Universal.** Every architecture {universal:hallucinates|does not hallucinate|may hallucinate}, on the world and on
+what it is given: least share of wrong answers of any arm on either aspect {universal.estimate:.2f}, {universal.ci:.2f}.
+
+**Rare facts.** Recurrent models {rare:are worse|are not notably worse|may be worse} than attention on the rarest facts
+(share wrong {rare.estimate:+.2f}, {rare.ci:+.2f}). **Memorised endings.** Told to end a proverb otherwise, they
+{endings:go on from memory less often|do not go on from memory less often|may go on from memory less often} than
+attention ({endings.estimate:+.2f} less, {endings.ci:+.2f}). **Where.** Compared to attention, recurrent models
+{differs:are|are not|may be} further behind on rare facts than on memorised endings ({differs.estimate:+.2f},
+{differs.ci:+.2f}).
+
+**Size.** With it the factuality of attention
+{size_attention_factuality:grows|does not grow notably|may grow} (share wrong less by
+{size_attention_factuality.estimate:+.2f}, {size_attention_factuality.ci:+.2f}), and that of recurrent models
+{size_recurrent_factuality:grows|does not grow notably|may grow} ({size_recurrent_factuality.estimate:+.2f},
+{size_recurrent_factuality.ci:+.2f}). The faithfulness of attention
+{size_attention_faithfulness:grows|does not grow notably|may grow} ({size_attention_faithfulness.estimate:+.2f},
+{size_attention_faithfulness.ci:+.2f}); that of recurrent models
+{size_recurrent_faithfulness:stays as it is|does not stay as it is|may or may not stay as it is}
+({size_recurrent_faithfulness.estimate:+.2f}, {size_recurrent_faithfulness.ci:+.2f}).
+
+**Tuning** {tuning_attention:makes|does not notably make|may make} attention more faithful (share wrong less by
+{tuning_attention.estimate:+.2f}, {tuning_attention.ci:+.2f}) and
+{tuning_recurrent:leaves|does not leave|may or may not leave} recurrent models as they were
+({tuning_recurrent.estimate:+.2f}, {tuning_recurrent.ci:+.2f}). It
+{tuning_differs:helps|does not notably help|may help} attention more ({tuning_differs.estimate:+.2f},
+{tuning_differs.ci:+.2f}).
+
+**What this rests on.** Copying from a story, above what guessing gives: {copying}. Not, or not surely: {guessing}; of
+these the faithfulness is that of guesses. Claims whose bootstrap over seeds and items puts zero elsewhere than the t
+interval does: {disagreeing}. Intervals stand for themselves, verdicts for all claims together: by Holm's correction a
+claim can be inconclusive though its own interval lies on one side.
+"""
+
+
+def spoken(skills: pd.DataFrame, checked: pd.DataFrame) -> dict[str, str]:
+    """Names of which `SUMMARY` speaks: see `skill_table` and `bootstrapped`."""
+
+    def listed(names: list[str]) -> str:
+        return ", ".join(names) or "none"
+
+    arms = [(f"{arm} ({size})", copies) for (size, _, arm), copies in skills["copies"].items()]
+    return {
+        "copying": listed([name for name, copies in arms if copies]),
+        "guessing": listed([name for name, copies in arms if not copies]),
+        "disagreeing": listed(checked.loc[~checked["agree"], "claim"].tolist()),
+    }
