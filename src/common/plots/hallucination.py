@@ -119,6 +119,8 @@ def _forests(table: pd.DataFrame, panel: str, label: str, order: Sequence[str] =
         forest(ax, own["arm"].tolist(), *numbers, colors=colors, rows=own["height"], line=None)
         ax.set(title=name, xlim=(-0.02, 1.02), ylim=(rows[-1] + 0.6, -0.6))
         ax.xaxis.set_major_formatter(PercentFormatter(1))
+    # Panels share the axis, and the last one may lack an arm.
+    grid.flat[0].set_yticks(list(height.values()), list(height))
     for ax in list(grid.flat)[len(names) :]:
         ax.set_visible(False)
     figure.supxlabel(label)

@@ -9,8 +9,9 @@ from common.analysis.hallucination.claims import LARGE, RARE, share
 from common.evidence import mean_interval
 
 SUMMARY = """
-**Universal.** Every architecture {universal:hallucinates|does not hallucinate|may or may not hallucinate}, on the world and on
-what it is given: least share of wrong answers of any arm on either aspect {universal.estimate:.2f}, {universal.ci:.2f}.
+**Universal.** Every architecture {universal:hallucinates|does not hallucinate|may or may not hallucinate}, on the world
+and on what it is given: least share of wrong answers of any arm on either aspect {universal.estimate:.2f},
+{universal.ci:.2f}.
 
 **Rare facts.** Recurrent models {rare:are worse|are not notably worse|may be worse} than attention on the rarest facts
 (share wrong {rare.estimate:+.2f}, {rare.ci:+.2f}; the nearest of them, {nearest}, {nearest_gap:+.2f},
@@ -41,9 +42,9 @@ endings ({differs.estimate:+.2f}, {differs.ci:+.2f}).
 attention alone follows it at {alone:.2f}.
 
 **What this rests on.** Copying from a story, surely above what guessing gives by the margin: {copying}. The others
-follow it hardly more than who guesses: {guessing}. Claims whose bootstrap over seeds and items puts zero elsewhere than the t
-interval does: {disagreeing}. Intervals stand for themselves, verdicts for all claims together: by Holm's correction a
-claim can be inconclusive though its own interval lies on one side.
+follow it hardly more than who guesses: {guessing}. Claims whose bootstrap over seeds and items puts zero elsewhere than
+the t interval does: {disagreeing}. Intervals stand for themselves, verdicts for all claims together: by Holm's
+correction a claim can be inconclusive though its own interval lies on one side.
 """
 
 
@@ -61,16 +62,17 @@ def spoken(answers: pd.DataFrame, skills: pd.DataFrame, checked: pd.DataFrame) -
         for arm in sorted(set(base.loc[base["kind"] == RECURRENT, "arm"]))
     }
     nearest = min(behind, key=lambda arm: behind[arm].mean)
-    follows = skills.loc[LARGE, "conflict, estimate"]
+    large = skills.reset_index().query("size == @LARGE").set_index("arm")
+    follows = large["conflict, estimate"]
     arms = [(f"{arm} ({size})", copies) for (size, _, arm), copies in skills["copies"].items()]
     return {
         "nearest": nearest,
         "nearest_gap": behind[nearest].mean,
         "nearest_low": behind[nearest].low,
         "nearest_high": behind[nearest].high,
-        "follower": follows.idxmax()[1],
+        "follower": str(follows.idxmax()),
         "followed": float(follows.max()),
-        "alone": float(follows[ATTENTION].mean()),
+        "alone": float(follows[large["kind"] == ATTENTION].mean()),
         "copying": listed([name for name, copies in arms if copies]),
         "guessing": listed([name for name, copies in arms if not copies]),
         "disagreeing": listed(checked.loc[~checked["agree"], "claim"].tolist()),
