@@ -39,6 +39,12 @@ def content(checkout, *folders):
     return found
 
 
+def published(checkout):
+    """Digests of what was made at the tiny scale; not of the manifest, which holds the seconds that it took."""
+    made = content(checkout, "results/tiny", "figures/tiny")
+    return {name: value for name, value in made.items() if not name.endswith("manifest.json")}
+
+
 def cached(checkout):
     return {path: path.stat().st_mtime_ns for path in (checkout.root / ".cache/runs").glob("??/*.json")}
 
