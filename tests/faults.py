@@ -19,7 +19,8 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from breaking import FAULTS, Fault, Healthy, endured, healthy
+from breaking import Fault, Healthy, endured, healthy
+from catalogue import FAULTS
 from common.files import write_atomic
 from common.project import BUILD
 from conftest import made_checkout

@@ -14,6 +14,7 @@ from pipeline import cached
 
 ROLES = {"runner": "common.stage", "kernel": "ipykernel", "worker": "popen_loky", "command": "compendium figures"}
 WAIT = 10  # seconds for a process of the role to come up: between two studies there is no kernel
+ORPHANED = 60  # seconds after which a process is left over: it ends within one, or later on a busy machine
 PATIENCE = 1800  # seconds that a run may take to its next kill, or to its end
 
 
@@ -68,8 +69,8 @@ def survive(
         victim.kill()
         orphans: list[str] = []
         if role != "worker":
-            process.wait(timeout=60)
-            _, alive = psutil.wait_procs(family[1:], timeout=20)
+            process.wait(timeout=PATIENCE)
+            _, alive = psutil.wait_procs(family[1:], timeout=ORPHANED)
             orphans = [" ".join(one.cmdline()) for one in alive]
             process = None
         seen = cached(checkout) | seen
