@@ -27,9 +27,9 @@ FLOORS = (
     {"evidence", "figures"},
     {"analysis", "plots", "scorecard"},
     {"study"},
-    {"verification"},
+    {"verification", "cells"},
     {"export", "forking", "ledger", "overview", "runner", "sharing"},
-    {"comparing", "stage"},
+    {"comparing", "redrawing", "stage"},
     {"planning"},
     {"cli"},
 )

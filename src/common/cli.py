@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -32,11 +32,19 @@ def compendium() -> None:
 def figures(
     scale: Annotated[str, typer.Option(help="A file in scales/; by default the one that params.yaml names.")] = "",
     study: Annotated[str, typer.Option(help="One study; by default all of them.")] = "",
+    source: Annotated[
+        Literal["runs", "tables"],
+        typer.Option("--from", help="tables: draw from those that git holds, and run nothing."),
+    ] = "runs",
 ) -> None:
     """Regenerate every figure: run the studies again, taking only runs that this machine did itself.
 
-    `dvc repro` in its place does only what changed, and takes runs that git holds.
+    `dvc repro` in its place does only what changed, and takes runs that git holds. With `--from tables` nothing runs
+    and no data are read: figures are drawn from the committed tables, on any machine, whatever the scale took.
     """
+    if source == "tables":
+        _redraw(scale, study)
+        return
     from common.sharing import EXPORTED
 
     with _prepared(scale, study) as (scale, chosen):
@@ -46,6 +54,21 @@ def figures(
             _dvc("repro", "--single-item", f"checkpoints/dvc.yaml:checkpoints@{scale}")
     sys.stdout.write(f"figures/{scale}: {', '.join(chosen)}\n")
     _compare_with_git(chosen, scale)
+
+
+def _redraw(scale: str, study: str) -> None:
+    from common.redrawing import redraw, tabled
+
+    scale = scale or current_scale()
+    chosen = _chosen(scale, study)
+    there = [study] if study else tabled(chosen, scale)
+    with only_one(BUILD / "locks" / "figures", "compendium figures"):
+        for name in there:
+            redraw(name, scale)
+            sys.stdout.write(f"figures/{scale}/{name}: drawn from results/{scale}/{name}\n")
+    if lacking := [name for name in chosen if name not in there]:
+        sys.stdout.write(f"not drawn, as git holds no tables of them at the scale {scale}: {', '.join(lacking)}\n")
+    _compare_with_git(there, scale)
 
 
 def _compare_with_git(chosen: list[str], scale: str) -> None:
@@ -110,13 +133,19 @@ def _lent(scale: str, study: str) -> Iterator[tuple[str, list[str]]]:
     with only_one(BUILD / "locks" / "figures", "compendium figures"):
         restore_scale()
         scale = scale or current_scale()
-        chosen = [study] if study else studies()
-        if study and study not in studies():
-            raise UserError(f"there is no study {study!r}; allowed: {', '.join(studies())}")
-        for name in chosen:
-            section(scale, name)  # refuses an unknown scale before anything starts
+        chosen = _chosen(scale, study)
         with lend_scale(scale):
             yield scale, chosen
+
+
+def _chosen(scale: str, study: str) -> list[str]:
+    """The study, or all of them; `UserError` before anything starts where there is no such study or scale."""
+    if study and study not in studies():
+        raise UserError(f"there is no study {study!r}; allowed: {', '.join(studies())}")
+    chosen = [study] if study else studies()
+    for name in chosen:
+        section(scale, name)
+    return chosen
 
 
 @app.command()
