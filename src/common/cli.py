@@ -8,15 +8,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from common.environment import FRESH, STARTER
+from common.environment import CLUSTER, FRESH, STARTER
 from common.errors import UserError, run_command
 from common.processes import only_one
 from common.project import BUILD, ROOT
 from common.scales import current_scale, lend_scale, restore_scale, section, studies
+
+if TYPE_CHECKING:
+    from common.machine import Gpu
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -47,13 +50,47 @@ def figures(
         return
     from common.sharing import EXPORTED
 
+    found = _ready(scale or current_scale())
     with _prepared(scale, study) as (scale, chosen):
         for name in chosen:
-            _dvc("repro", "--force", "--single-item", f"study@{name}-{scale}")
+            with _workers(name, scale, found):
+                _dvc("repro", "--force", "--single-item", f"study@{name}-{scale}")
         if EXPORTED & set(chosen):  # have just been trained: the stage takes models from the cache
             _dvc("repro", "--single-item", f"checkpoints/dvc.yaml:checkpoints@{scale}")
     sys.stdout.write(f"figures/{scale}: {', '.join(chosen)}\n")
     _compare_with_git(chosen, scale)
+
+
+def _ready(scale: str) -> list["Gpu"]:
+    """The GPUs that a scale runs on; none where it needs none or runs go to a cluster that the user names."""
+    from common.hub import check_hub, check_read
+    from common.machine import check_machine
+
+    check_hub(scale)
+    check_read(scale)
+    return [] if CLUSTER in os.environ else check_machine(scale)
+
+
+@contextmanager
+def _workers(study: str, scale: str, found: list["Gpu"]) -> Iterator[None]:
+    """Workers for the runs of a study on these GPUs, as many on each as its largest run leaves room for."""
+    if not found:
+        yield
+        return
+    from common.footprint import footprint, trainings
+    from common.gpu_workers import packed, workers
+    from common.sweep import cores
+
+    largest = max(footprint(training).total for training in trainings(study, scale))
+    shared = [packed(gpu, largest, max(1, cores() // len(found))) for gpu in found]
+    devices = [str(gpu.index) for gpu, count in zip(found, shared, strict=True) for _ in range(count)]
+    sys.stderr.write(f"{study}: {len(found)} GPU, {', '.join(map(str, shared))} runs at once on each\n")
+    with workers(devices) as address:
+        os.environ[CLUSTER] = address
+        try:
+            yield
+        finally:
+            del os.environ[CLUSTER]
 
 
 def _redraw(scale: str, study: str) -> None:
@@ -197,6 +234,18 @@ def plan(
         by_then: set[str] = set()
         for name in chosen:
             sys.stdout.write(plan_study(name, scale, cores(), by_then) + "\n")
+
+
+@app.command()
+def hub(
+    scale: Annotated[str, typer.Option(help="A file in scales/ that names models and data sets of the hub.")] = "paper",
+) -> None:
+    """Say whether what a scale names on the hub can be had: pinned, there, not gated. Nothing is downloaded."""
+    from common.hub import check_hub, items
+
+    section(scale, "hub")
+    check_hub(scale)
+    sys.stdout.write(f"{len(items(scale))} models and data sets of the scale {scale} can be had\n")
 
 
 @app.command()
