@@ -34,7 +34,7 @@ def workers(devices: Sequence[str]) -> Iterator[str]:
     try:
         from distributed import Nanny, Scheduler, SpecCluster
     except ImportError as error:
-        raise UserError('several GPUs need the package `distributed`: pip install -e ".[gpu]"') from error
+        raise UserError('sharing GPUs needs the package `distributed`: pip install -e ".[cluster]"') from error
     local = {"host": "127.0.0.1", "dashboard_address": None}
     spec = {
         place: {
