@@ -86,6 +86,11 @@ class Checkout:
 def made_checkout(folder: Path) -> Checkout:
     for source in load_sources(ROOT / "sources.yaml").values():
         fetch(source)
+    return copied(folder)
+
+
+def copied(folder: Path) -> Checkout:
+    """The tree as it stands in a repository of its own, without sources, data or anything built."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
     for name in listed:

@@ -8,17 +8,20 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import psutil
 import typer
 
 from common.commands import run
-from common.environment import FRESH, STARTER
+from common.environment import CLUSTER, FRESH, STARTER
 from common.errors import UserError
 from common.processes import only_one
 from common.project import BUILD, ROOT
 from common.scales import current_scale, lend_scale, restore_scale, section, studies
+
+if TYPE_CHECKING:
+    from common.machine import Gpu
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -36,20 +39,78 @@ def compendium() -> None:
 def figures(
     scale: Annotated[str, typer.Option(help="A file in scales/; by default the one that params.yaml names.")] = "",
     study: Annotated[str, typer.Option(help="One study; by default all of them.")] = "",
+    source: Annotated[
+        Literal["runs", "tables"],
+        typer.Option("--from", help="tables: draw from those that git holds, and run nothing."),
+    ] = "runs",
 ) -> None:
     """Regenerate every figure: run the studies again, taking only runs that this machine did itself.
 
-    `dvc repro` in its place does only what changed, and takes runs that git holds.
+    `dvc repro` in its place does only what changed, and takes runs that git holds. With `--from tables` nothing runs
+    and no data are read: figures are drawn from the committed tables, on any machine, whatever the scale took.
     """
+    if source == "tables":
+        _redraw(scale, study)
+        return
     from common.sharing import EXPORTED
 
+    found = _ready(scale or current_scale())
     with _prepared(scale, study) as (scale, chosen):
         for name in chosen:
-            _dvc("repro", "--force", "--single-item", f"study@{name}-{scale}")
+            with _workers(name, scale, found):
+                _dvc("repro", "--force", "--single-item", f"study@{name}-{scale}")
         if EXPORTED & set(chosen):  # have just been trained: the stage takes models from the cache
             _dvc("repro", "--single-item", f"checkpoints/dvc.yaml:checkpoints@{scale}")
     sys.stdout.write(f"figures/{scale}: {', '.join(chosen)}\n")
     _compare_with_git(chosen, scale)
+
+
+def _ready(scale: str) -> list["Gpu"]:
+    """The GPUs that a scale runs on; none where it needs none or runs go to a cluster that the user names."""
+    from common.hub import check_hub, check_read
+    from common.machine import check_machine
+
+    check_hub(scale)
+    check_read(scale)
+    return [] if CLUSTER in os.environ else check_machine(scale)
+
+
+@contextmanager
+def _workers(study: str, scale: str, found: list["Gpu"]) -> Iterator[None]:
+    """Workers for the runs of a study on these GPUs, as many on each as its largest run leaves room for."""
+    if not found:
+        yield
+        return
+    from common.footprint import footprint, trainings
+    from common.gpu_workers import packed, workers
+    from common.sweep import cores
+
+    largest = max(footprint(training).total for training in trainings(study, scale))
+    shared = [packed(gpu, largest, max(1, cores() // len(found))) for gpu in found]
+    devices = [str(gpu.index) for gpu, count in zip(found, shared, strict=True) for _ in range(count)]
+    sys.stderr.write(f"{study}: {len(found)} GPU, {', '.join(map(str, shared))} runs at once on each\n")
+    with workers(devices) as address:
+        os.environ[CLUSTER] = address
+        try:
+            yield
+        finally:
+            del os.environ[CLUSTER]
+
+
+def _redraw(scale: str, study: str) -> None:
+    from common.redrawing import redraw, tabled
+
+    scale = scale or current_scale()
+    chosen = _chosen(scale, study)
+    there = [study] if study else tabled(chosen, scale)
+    lock = BUILD / "locks" / "figures"
+    with only_one(lock, _holder(lock)):
+        for name in there:
+            redraw(name, scale)
+            sys.stdout.write(f"figures/{scale}/{name}: drawn from results/{scale}/{name}\n")
+    if lacking := [name for name in chosen if name not in there]:
+        sys.stdout.write(f"not drawn, as git holds no tables of them at the scale {scale}: {', '.join(lacking)}\n")
+    _compare_with_git(there, scale)
 
 
 def _compare_with_git(chosen: list[str], scale: str) -> None:
@@ -133,11 +194,7 @@ def _lent(scale: str, study: str) -> Iterator[tuple[str, list[str]]]:
     with only_one(lock, _holder(lock)):
         restore_scale()
         scale = scale or current_scale()
-        chosen = [study] if study else studies()
-        if study and study not in studies():
-            raise UserError(f"there is no study {study!r}; allowed: {', '.join(studies())}")
-        for name in chosen:
-            section(scale, name)  # refuses an unknown scale before anything starts
+        chosen = _chosen(scale, study)
         with lend_scale(scale):
             yield scale, chosen
 
@@ -150,6 +207,16 @@ def _holder(lock: Path) -> str:
         words = []
     at = next((place for place, word in enumerate(words) if Path(word).name == "compendium"), None)
     return "compendium" if at is None else " ".join(["compendium", *words[at + 1 : at + 2]])
+
+
+def _chosen(scale: str, study: str) -> list[str]:
+    """The study, or all of them; `UserError` before anything starts where there is no such study or scale."""
+    if study and study not in studies():
+        raise UserError(f"there is no study {study!r}; allowed: {', '.join(studies())}")
+    chosen = [study] if study else studies()
+    for name in chosen:
+        section(scale, name)
+    return chosen
 
 
 @app.command()
@@ -201,6 +268,18 @@ def plan(
         by_then: set[str] = set()
         for name in chosen:
             sys.stdout.write(plan_study(name, scale, cores(), by_then) + "\n")
+
+
+@app.command()
+def hub(
+    scale: Annotated[str, typer.Option(help="A file in scales/ that names models and data sets of the hub.")] = "paper",
+) -> None:
+    """Say whether what a scale names on the hub can be had: pinned, there, not gated. Nothing is downloaded."""
+    from common.hub import check_hub, items
+
+    section(scale, "hub")
+    check_hub(scale)
+    sys.stdout.write(f"{len(items(scale))} models and data sets of the scale {scale} can be had\n")
 
 
 @app.command()

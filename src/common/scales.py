@@ -73,6 +73,12 @@ def scale_names(root: Path = ROOT) -> list[str]:
     return sorted(path.stem for path in (root / "scales").glob("*.yaml"))
 
 
+def has_section(scale: str, name: str, root: Path = ROOT) -> bool:
+    """Whether a scale, if there is such a one, has a section `name`."""
+    path = root / "scales" / f"{scale}.yaml"
+    return path.is_file() and name in _read(path)
+
+
 def section(scale: str, name: str, root: Path = ROOT) -> dict[str, object]:
     """Section `name` of a scale; `UserError` where there is no such scale or section, or it holds no knobs."""
     if scale not in scale_names(root):

@@ -13,7 +13,7 @@ from itertools import accumulate
 import typer
 
 from common.commands import run
-from common.environment import STARTER
+from common.environment import CLUSTER, STARTER
 from common.errors import UserError
 from common.files import atomic_folder, digest, write_atomic
 from common.ledger import settle
@@ -136,6 +136,12 @@ def tables(study: str, scale: str) -> None:
 @app.command()
 def study(study: str, scale: str) -> None:
     """Run a study's notebook; its results and figures appear when all of it went well."""
+    from common.hub import check_read
+    from common.machine import check_machine
+
+    check_read(scale)
+    if CLUSTER not in os.environ:
+        check_machine(scale)
     with only_one(BUILD / "locks" / study, f"study {study}"):
         _study(study, scale)
 
