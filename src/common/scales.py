@@ -76,7 +76,7 @@ def scale_names(root: Path = ROOT) -> list[str]:
 def has_section(scale: str, name: str, root: Path = ROOT) -> bool:
     """Whether a scale, if there is such a one, has a section `name`."""
     path = root / "scales" / f"{scale}.yaml"
-    return path.is_file() and name in _read(path)
+    return path.is_file() and name in read_sections(path)
 
 
 def section(scale: str, name: str, root: Path = ROOT) -> dict[str, object]:
