@@ -49,5 +49,6 @@ copies of equal number (by {parts_copies.estimate:.2f}, {parts_copies.ci:.2f}).
 
 **K and T.** Over the range shown, on both sets of digits, M {stable:foresees as well as|foresees worse at some place
 than|may foresee as well as} at the values chosen (loss at the worst place: {stable.estimate:.2f},
-{stable.ci:.2f}; the worst of several noisy places is worse by chance alone). On the language model K and T were not varied.
+{stable.ci:.2f}; the worst of several noisy places is worse by chance alone). On the language model K and
+T were not varied.
 """
