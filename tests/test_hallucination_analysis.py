@@ -15,7 +15,7 @@ from common.analysis import hallucination as analysis
 from common.analysis.hallucination.claims import share
 from common.analysis.hallucination.rates import RECALLED, STORIES
 from common.errors import UserError
-from common.evidence import decide
+from common.evidence import decide, prose
 from common.figures import save_figure
 from common.hallucination.world import QUARTILES
 from common.plots import hallucination as plots
@@ -92,10 +92,12 @@ def made_runs():
 
 
 def made_calibration():
-    """Of claims some model is never wrong."""
-    rows = made_answers().query("breakdown == 'all' and temperature == 0 and task in ('recall', 'claims')")
+    """Of conflicts one model of an arm is never right, and of another arm all but one."""
+    rows = made_answers().query("breakdown == 'all' and temperature == 0")
     table = rows.assign(error=rows["wrong"] / 2, auroc=0.5 + rows["wrong"] / 3)
-    table.loc[(table["task"] == "claims") & (table["seed"] == 3) & (table["arm"] == "LSTM"), "auroc"] = None
+    conflict = table["task"] == "conflict"
+    table.loc[conflict & (table["seed"] == 3) & (table["arm"] == "LSTM"), "auroc"] = None
+    table.loc[conflict & (table["seed"] != 3) & (table["arm"] == "third"), "auroc"] = None
     return table
 
 
@@ -285,8 +287,9 @@ def test_a_model_that_has_not_learnt_stops_the_study():
 
 def test_skill_is_what_is_right_above_chance_and_guesses_are_told():
     answers = made_answers()
-    answers.loc[(answers["task"] == "conflict") & (answers["arm"] == "LSTM"), "wrong"] = 1 - CHANCE
-    table = analysis.skill_table(answers)
+    hardly = (answers["task"] == "conflict") & (answers["arm"] == "LSTM")
+    answers.loc[hardly, "wrong"] = 1 - CHANCE - 0.04
+    table = analysis.skill_table(answers, 0.05)
     assert table.loc[("large", "attention", "Llama"), "recall, estimate"] == pytest.approx(1 - 0.3 - CHANCE, abs=0.02)
     assert table.index[~table["copies"]].tolist() == [("large", "recurrent", "LSTM")]
 
@@ -350,6 +353,31 @@ def test_every_arm_is_a_line_through_its_shares(name, column):
             line, arm = container.lines[0], container.get_label()
             shares = own[own["arm"] == arm].sort_values(column)["estimate"]
             assert line.get_ydata().tolist() == pytest.approx(shares.tolist())
+
+
+def test_an_arm_with_no_two_models_that_have_an_auroc_has_no_interval_of_it():
+    table = analysis.calibration_table(made_calibration()).set_index(["task", "measure", "arm"])
+    assert set(table.index.get_level_values("task")) == {"recall", "conflict"}
+    assert ("conflict", "AUROC", "LSTM") in table.index
+    assert ("conflict", "AUROC", "third") not in table.index
+    assert ("conflict", "calibration error", "third") in table.index
+    nowhere = analysis.calibration_table(made_calibration().assign(auroc=None))
+    assert set(nowhere["measure"]) == {"calibration error"}
+
+
+def test_words_name_the_recurrent_arm_nearest_to_attention_and_who_follows_stories():
+    answers = made_answers(noise=0.0)
+    own = (answers["arm"] == "LSTM") & (answers["value"] == QUARTILES[-1])
+    answers.loc[own, "wrong"] += 0.1 * np.resize([1, 2], own.sum())
+    skills = analysis.skill_table(answers, 0.05)
+    checked = pd.DataFrame({"claim": ["rare", "endings"], "agree": [True, False]})
+    words = analysis.spoken(answers, skills, checked)
+    assert words["nearest"] == "Mamba-2"
+    assert words["nearest_gap"] == pytest.approx(0.2)
+    assert (words["follower"], words["followed"]) == ("Llama", pytest.approx(0.6 - CHANCE))
+    assert words["disagreeing"] == "endings"
+    assert words["guessing"] == "none"
+    prose(analysis.SUMMARY, decided(), **words)
 
 
 def test_the_ladder_climbs_from_no_attention_to_more():

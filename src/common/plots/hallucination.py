@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
 from common.analysis.hallucination.arms import ATTENTION, BASE, HYBRID, KINDS, RECURRENT, TUNED
 from common.figures import PAGE, PALETTE, RULE, forest, grouped_rows, label_lines, use_style
@@ -66,6 +66,7 @@ def ladder(table: pd.DataFrame) -> Figure:
             own = table[(table["aspect"] == aspect) & (table["stage"] == stage)]
             _line(ax, own["share"], own, words, COLORS[HYBRID], style)
         ax.set(title=aspect, xlabel="share of layers that are attention")
+        ax.set_xticks(sorted(table["share"].unique()))
         ax.xaxis.set_major_formatter(PercentFormatter(1))
     return _finished(figure, axes)
 
@@ -74,9 +75,10 @@ def between(table: pd.DataFrame) -> Figure:
     """Conflicts not answered from the story, against what stands between. `table`: see `between_table`."""
     figure, axes = _panels(table["between"].unique())
     for name, ax in axes.items():
-        _lines(ax, table[table["between"] == name], "count")
+        own = table[table["between"] == name]
+        _lines(ax, own, "count")
         ax.set(xlabel=BETWEEN[name])
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set_xticks(sorted(own["count"].unique()))
     return _finished(figure, axes)
 
 
@@ -93,7 +95,7 @@ def temperature(table: pd.DataFrame) -> Figure:
 def calibration(table: pd.DataFrame) -> Figure:
     """Calibration error, and AUROC of confidence, a panel for each and task. `table`: see `calibration_table`."""
     panels = table.assign(panel=table["task"] + ", " + table["measure"])
-    return _forests(panels, "panel", "calibration error (0 is best), AUROC (1 is best, ½ is chance)")
+    return _forests(panels, "panel", "calibration error (0% is best), AUROC (100% is best, 50% is chance)")
 
 
 def _forests(table: pd.DataFrame, panel: str, label: str, order: Sequence[str] = (), columns: int = 2) -> Figure:
@@ -117,6 +119,8 @@ def _forests(table: pd.DataFrame, panel: str, label: str, order: Sequence[str] =
         forest(ax, own["arm"].tolist(), *numbers, colors=colors, rows=own["height"], line=None)
         ax.set(title=name, xlim=(-0.02, 1.02), ylim=(rows[-1] + 0.6, -0.6))
         ax.xaxis.set_major_formatter(PercentFormatter(1))
+    # Panels share the axis, and the last one may lack an arm.
+    grid.flat[0].set_yticks(list(height.values()), list(height))
     for ax in list(grid.flat)[len(names) :]:
         ax.set_visible(False)
     figure.supxlabel(label)

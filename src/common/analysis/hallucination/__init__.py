@@ -17,7 +17,7 @@ from common.analysis.hallucination.tables import (
     temperature_table,
     tuning_table,
 )
-from common.analysis.hallucination.words import SUMMARY, spoken
+from common.analysis.hallucination.words import SUMMARY, listed, spoken
 
 __all__ = [
     "SUMMARY",
@@ -34,6 +34,7 @@ __all__ = [
     "kind_of",
     "ladder_share",
     "ladder_table",
+    "listed",
     "map_table",
     "matched_table",
     "named",

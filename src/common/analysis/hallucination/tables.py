@@ -8,6 +8,7 @@ from common.analysis.hallucination.arms import BASE, TUNED, ladder_share
 from common.analysis.hallucination.claims import ASPECTS, LARGE, RARE, TRAP
 from common.evidence import mean_interval
 
+CALIBRATED = ("recall", "conflict")
 MEASURES = (
     ("rarest facts, wrong (base)", BASE, RARE),
     ("proverbs, ended from memory (tuned)", TUNED, TRAP),
@@ -83,24 +84,25 @@ def temperature_table(answers: pd.DataFrame) -> pd.DataFrame:
 def calibration_table(calibration: pd.DataFrame) -> pd.DataFrame:
     """Calibration error and AUROC of confidence, tuned models, by arm: task, measure, kind, arm, estimate, low, high.
 
-    `calibration` has the rows of all models as `of_models` gives them. Of tasks on which some model is never right, or
-    never wrong, no AUROC tells anything: they are left out.
+    Of each aspect the task in which a name is written: `CALIBRATED`. `calibration` has the rows of all models as
+    `of_models` gives them. A model that is never right, or never wrong, has no AUROC; an arm with less than two that
+    have one, no interval and no row.
     """
     own = calibration[(calibration["size"] == LARGE) & (calibration["stage"] == TUNED)]
-    whole = own.groupby("task")["auroc"].apply(lambda values: values.notna().all())
-    own = own[own["task"].isin(whole.index[whole])]
-    rows = [
-        _intervals(own, column, ["task", "kind", "arm"]).assign(measure=words)
-        for column, words in (("error", "calibration error"), ("auroc", "AUROC"))
-    ]
+    own = own[own["task"].isin(CALIBRATED)]
+    rows = []
+    for column, words in (("error", "calibration error"), ("auroc", "AUROC")):
+        there = own[own[column].notna()].groupby(["task", "arm"]).filter(lambda several: len(several) > 1)
+        if len(there):
+            rows.append(_intervals(there, column, ["task", "kind", "arm"]).assign(measure=words))
     return pd.concat(rows, ignore_index=True)
 
 
-def skill_table(answers: pd.DataFrame) -> pd.DataFrame:
+def skill_table(answers: pd.DataFrame, margin: float) -> pd.DataFrame:
     """Right answers above chance by arm, base models of all sizes: what is known, and what is copied from a story.
 
     Columns are `recall` and `conflict` with their intervals over seeds, as estimate, low, high; and `copies`, whether
-    the lower end of the latter is above 0. Where it is not, an arm's faithfulness is that of guesses.
+    the lower end of the latter is above `margin`. Where it is not, an arm's faithfulness is that of guesses.
     """
     base = answers[answers["stage"] == BASE]
     found = []
@@ -109,7 +111,7 @@ def skill_table(answers: pd.DataFrame) -> pd.DataFrame:
         table = _intervals(rows.assign(above=1 - rows["wrong"] - rows["chance"]), "above", ["size", "kind", "arm"])
         found.append(table.set_index(["size", "kind", "arm"]).add_prefix(f"{task}, "))
     both = pd.concat(found, axis=1)
-    return both.assign(copies=both["conflict, low"].round(9) > 0)  # guessing to the last digit is guessing
+    return both.assign(copies=both["conflict, low"] > margin)
 
 
 def matched_table(runs: pd.DataFrame) -> pd.DataFrame:
