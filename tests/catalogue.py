@@ -10,7 +10,7 @@ from pathlib import Path
 
 from breaking import FIGURES, STUDY, Fault, Steps
 from conftest import Checkout
-from pipeline import cached
+from pipeline import rows_of
 from places import PATIENCE, Place, as_root, namespace
 
 
@@ -133,7 +133,9 @@ def interrupted(place: Place) -> tuple[int, str]:
 
 def _record(place: Place, kept: bool) -> Path:
     """The record of a run of the study that keeps files, or of one that keeps none."""
-    return next(path for path in sorted(cached(place)) if path.with_suffix("").is_dir() == kept)
+    keys = [row["key"] for row in rows_of(place.root / "results/tiny" / STUDY)]
+    paths = [place.root / ".cache/runs" / key[:2] / f"{key}.json" for key in keys]
+    return next(path for path in paths if path.with_suffix("").is_dir() == kept)
 
 
 def _weights(place: Place) -> Path:
