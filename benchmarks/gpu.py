@@ -53,8 +53,8 @@ def main(
         typer.echo(text, nl=False)
 
 
-NOT_RUN = """**Not run on a GPU yet.** On a machine that has one, `python benchmarks/gpu.py --out benchmarks/gpu.md` measures
-tokens a second, memory and the share of the bfloat16 peak, and writes this page anew.
+NOT_RUN = """**Not run on a GPU yet.** On a machine that has one, `python benchmarks/gpu.py --out benchmarks/gpu.md`
+measures tokens a second, memory and the share of the bfloat16 peak, and writes this page anew.
 """
 
 

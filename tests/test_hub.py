@@ -148,7 +148,7 @@ def test_sharded_weights_with_tied_and_untied_heads_open(tmp_path, tied):
     model.save_pretrained(tmp_path, max_shard_size="30KB")
     shards = sorted(tmp_path.glob("model-*.safetensors"))
     assert len(shards) > 2
-    opened, tokenizer = zoo.load(str(tmp_path))
+    opened, _ = zoo.load(str(tmp_path))
     assert torch.equal(token_logs(opened, [3, 7, 11]), token_logs(model, [3, 7, 11]))
     head, words = opened.get_output_embeddings().weight, opened.get_input_embeddings().weight
     assert (head.data_ptr() == words.data_ptr()) == tied
