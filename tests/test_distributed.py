@@ -15,52 +15,73 @@ import torch
 
 from common.distributed import predicted, shared_loss
 from common.errors import UserError
-from together import STEPS
+from together import CUT, STEPS, trained
 
 PROGRAM = Path(__file__).with_name("together.py")
 
 
-def trained(processes, out, *arguments):
-    """What each process left."""
-    alone = [sys.executable]
-    together = [*alone, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+def launched(kind, folder):
+    """What each of two processes found."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(PROGRAM)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    command = [*(alone if processes == 1 else together), str(PROGRAM), str(out), *map(str, arguments)]
+    command += [kind, str(folder / kind), str(folder)]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
-    return [json.loads(out.with_suffix(f".{rank}.json").read_text()) for rank in range(processes)]
+    return [json.loads((folder / f"{kind}.{rank}").read_text()) for rank in range(2)]
 
 
 def agree(found, expected):
-    assert [row["step"] for row in found["curve"]] == [row["step"] for row in expected["curve"]]
-    assert [row["tokens"] for row in found["curve"]] == [row["tokens"] for row in expected["curve"]]
+    for name in ("step", "tokens"):
+        assert [row[name] for row in found["curve"]] == [row[name] for row in expected["curve"]]
     losses = [[row["loss"] for row in each["curve"]] for each in (found, expected)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
     assert found["head"] == pytest.approx(expected["head"], abs=1e-4)
 
 
 @pytest.fixture(scope="module")
-def one(tmp_path_factory):
+def folder(tmp_path_factory):
+    """With the checkpoint that one process left half way."""
+    folder = tmp_path_factory.mktemp("together")
+    assert trained(folder / "one", CUT)["curve"] is None
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two(folder):
+    return launched("plain", folder)
+
+
+@pytest.fixture(scope="module")
+def one():
     """One process, undisturbed; it learns, or equal curves would say little."""
-    found = trained(1, tmp_path_factory.mktemp("one") / "out", STEPS, "plain")[0]
-    assert found["curve"][-1]["loss"] < found["curve"][0]["loss"] - 0.1
+    found = trained()
+    assert found["curve"][-1]["loss"] < found["curve"][0]["loss"] - 0.5
     return found
 
 
-def test_two_processes_have_the_curve_and_the_weights_of_one(one, tmp_path):
-    for found in trained(2, tmp_path / "out", STEPS, "plain"):
-        agree(found, one)
+def test_two_processes_have_the_curve_and_the_weights_of_one(one, two):
+    for found in two:
+        agree(found["whole"], one)
 
 
-@pytest.mark.parametrize(("first", "second"), [(2, 1), (1, 2)])
-def test_a_checkpoint_of_some_processes_is_gone_on_from_by_others(one, tmp_path, first, second):
-    checkpoint = tmp_path / "checkpoint"
-    cut = trained(first, tmp_path / "cut", STEPS // 2 + 1, "plain", checkpoint)
-    assert all(each["curve"] is None for each in cut)
-    assert json.loads((checkpoint / "state.json").read_text())["step"] == STEPS // 2
-    for found in trained(second, tmp_path / "out", STEPS, "plain", checkpoint):
-        agree(found, one)
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["checkpoint"]
+def test_a_checkpoint_of_one_process_is_gone_on_from_by_two(one, two):
+    for found in two:
+        agree(found["gone on"], one)
+
+
+def test_a_checkpoint_of_two_processes_is_gone_on_from_by_one(one, two, folder):
+    assert [found["cut"]["curve"] for found in two] == [None, None]
+    assert json.loads((folder / "two/state.json").read_text())["step"] == STEPS // 2
+    agree(trained(folder / "two"), one)
+    assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == ["one", "two"]
+
+
+def test_two_processes_that_share_the_weights_have_the_curve_of_one_and_no_checkpoint(one, folder):
+    several = launched("sharded", folder)
+    assert sum(found["whole"]["held"] for found in several) == one["held"]  # each has a part: weights were sharded
+    for found in several:
+        agree(found["whole"], one)
+        assert "weights that are sharded over processes have no checkpoint" in found["refused"]
 
 
 def mean_of_rows(model, batch):

