@@ -1,8 +1,9 @@
-# make figures [SCALE=tiny] [STUDY=quantization] · make test · make lab · make faults · each sets up what it needs
+# make figures [SCALE=tiny] [STUDY=quantization] [FROM=tables] · make test · make lab · make faults · each sets up what it needs
 PYTHON ?= python3
 VENV ?= .venv
 SCALE ?=
 STUDY ?=
+FROM ?=
 # Named after what it installed: another pyproject or lock installs again, a mere checkout does not.
 READY := $(VENV)/.ready-$(shell cat pyproject.toml requirements.lock | cksum | cut -d' ' -f1)
 export PATH := $(abspath $(VENV))/bin:$(PATH)
@@ -19,7 +20,7 @@ $(READY):
 	touch $@
 
 figures: setup
-	compendium figures $(if $(SCALE),--scale $(SCALE)) $(if $(STUDY),--study $(STUDY))
+	compendium figures $(if $(SCALE),--scale $(SCALE)) $(if $(STUDY),--study $(STUDY)) $(if $(FROM),--from $(FROM))
 
 test: setup
 	python -m pytest

@@ -26,7 +26,7 @@ settings.load_profile("untimed")
 
 def pytest_collection_modifyitems(items):
     """The files that run the pipeline take longest and come first, the longest for each worker; the others fill up."""
-    first = ("test_make_figures", "test_merging_study", "test_faults")
+    first = ("test_make_figures", "test_alignment_study", "test_merging_study", "test_expansion_study", "test_faults")
     items.sort(key=lambda item: first.index(item.path.stem) if item.path.stem in first else len(first))
 
 
@@ -86,6 +86,11 @@ class Checkout:
 def made_checkout(folder: Path) -> Checkout:
     for source in load_sources(ROOT / "sources.yaml").values():
         fetch(source)
+    return copied(folder)
+
+
+def copied(folder: Path) -> Checkout:
+    """The tree as it stands in a repository of its own, without sources, data or anything built."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
     for name in listed:

@@ -206,9 +206,9 @@ def test_sets_of_equal_size_have_four_candidates_of_two_types():
 def walks_of(told):
     walked = told[told["task"].isin(analysis.WALKED)][["key", "task", "candidate", "seed"]]
     rows = [
-        {"key": row.key, "count": count, "steps": steps, "m": row.m if (count, steps) != (8, 9) else -row.m}
+        {"key": row.key, "count": count, "steps": steps, "m": way * row.m, "m_at_ends": -row.m}
         for row in told.itertuples()
-        for count, steps in ((4, 5), (8, 9))
+        for count, steps, way in ((4, 5, 1), (8, 9, -1))
     ]
     return analysis.walk_correlations(walked, pd.DataFrame(rows), told)
 
@@ -231,6 +231,7 @@ def test_evidence_is_what_the_claims_say():
     np.testing.assert_allclose(found["equal_size"], ones)
     np.testing.assert_allclose(found["choice"], 0 * ones)
     np.testing.assert_allclose(found["stable"], 2 * ones)
+    np.testing.assert_allclose(found["needs_lines"], ones)  # 2 at one place, 0 at the other
     np.testing.assert_allclose(found["parts_copies"], 0.02 * ones)  # M is the gain: c2, c3, c4 against c1
     with pytest.raises(UserError, match="mnist has no candidates zero and net2wider of one number"):
         parted(told.assign(operator="zero"))

@@ -8,14 +8,16 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from common.connectivity import canonical
 from common.errors import UserError
 from common.growing.design import Course, Sizes, Widths
-from common.growing.examination import costs, short_runs, walk_of
+from common.growing.examination import costs, short_runs, size_of, walk_of
 from common.growing.minima import measure_walks, slice_surface
 from common.growing.networks import grow, keep_network, moved, network_of, new_network, open_network
 from common.growing.runs import examine, pretrain
 from common.growing.surfaces import plane
 from common.growing.tasks import FURTHER, SHORT, task_of
+from common.predictors import continuations
 from grown import COURSE, LANGUAGE, PERCEPTRON, write_tables
 
 NETWORKS = {"mnist": PERCEPTRON, "digits": PERCEPTRON, "text": LANGUAGE}
@@ -192,6 +194,14 @@ def test_walks_at_the_course_own_k_and_t_are_its_m(files, bases):
     assert alone["m"] == [found["m"][2]]
     assert found["m"][0] == m
     assert len(set(found["m"])) == 4
+    # Without the lines the loss is lower by what lies between the minima, or higher where a valley does.
+    network, data, _ = opened("mnist", files)
+    start = canonical(grow(open_network(network, data, bases["mnist"]), WIDER["mnist"], 0)[0])
+    ends = continuations(start, data.loss, data.continued(0), walk_of(Course.model_validate(COURSE)))
+    losses = [data.loss_on(end, data.judged) for end in ends]
+    whole = size_of(start, ends, data, walk_of(Course.model_validate(COURSE)))
+    assert found["m_at_ends"][0] == pytest.approx(m + np.log(whole.loss) - np.log(np.mean(losses)), abs=1e-6)
+    assert found["m_at_ends"][0] != found["m"][0]
 
 
 def test_a_slice_goes_through_its_minima(files, bases):

@@ -8,15 +8,20 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
+import psutil
 import typer
 
-from common.environment import FRESH, STARTER
-from common.errors import UserError, run_command
+from common.commands import run
+from common.environment import CLUSTER, FRESH, STARTER
+from common.errors import UserError
 from common.processes import only_one
 from common.project import BUILD, ROOT
 from common.scales import current_scale, lend_scale, restore_scale, section, studies
+
+if TYPE_CHECKING:
+    from common.machine import Gpu
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -24,6 +29,8 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 @app.callback()
 def compendium() -> None:
     """Studies of language models, each a notebook that one command regenerates."""
+    # jsonschema, which reads notebooks, would compile a grammar of web addresses for a second; notebooks need none.
+    sys.modules.setdefault("rfc3987_syntax", None)
     # A polite kill ends like Ctrl-C: what was lent is put back.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
@@ -32,20 +39,78 @@ def compendium() -> None:
 def figures(
     scale: Annotated[str, typer.Option(help="A file in scales/; by default the one that params.yaml names.")] = "",
     study: Annotated[str, typer.Option(help="One study; by default all of them.")] = "",
+    source: Annotated[
+        Literal["runs", "tables"],
+        typer.Option("--from", help="tables: draw from those that git holds, and run nothing."),
+    ] = "runs",
 ) -> None:
     """Regenerate every figure: run the studies again, taking only runs that this machine did itself.
 
-    `dvc repro` in its place does only what changed, and takes runs that git holds.
+    `dvc repro` in its place does only what changed, and takes runs that git holds. With `--from tables` nothing runs
+    and no data are read: figures are drawn from the committed tables, on any machine, whatever the scale took.
     """
+    if source == "tables":
+        _redraw(scale, study)
+        return
     from common.sharing import EXPORTED
 
+    found = _ready(scale or current_scale())
     with _prepared(scale, study) as (scale, chosen):
         for name in chosen:
-            _dvc("repro", "--force", "--single-item", f"study@{name}-{scale}")
+            with _workers(name, scale, found):
+                _dvc("repro", "--force", "--single-item", f"study@{name}-{scale}")
         if EXPORTED & set(chosen):  # have just been trained: the stage takes models from the cache
             _dvc("repro", "--single-item", f"checkpoints/dvc.yaml:checkpoints@{scale}")
     sys.stdout.write(f"figures/{scale}: {', '.join(chosen)}\n")
     _compare_with_git(chosen, scale)
+
+
+def _ready(scale: str) -> list["Gpu"]:
+    """The GPUs that a scale runs on; none where it needs none or runs go to a cluster that the user names."""
+    from common.hub import check_hub, check_read
+    from common.machine import check_machine
+
+    check_hub(scale)
+    check_read(scale)
+    return [] if CLUSTER in os.environ else check_machine(scale)
+
+
+@contextmanager
+def _workers(study: str, scale: str, found: list["Gpu"]) -> Iterator[None]:
+    """Workers for the runs of a study on these GPUs, as many on each as its largest run leaves room for."""
+    if not found:
+        yield
+        return
+    from common.footprint import footprint, trainings
+    from common.gpu_workers import packed, workers
+    from common.sweep import cores
+
+    largest = max(footprint(training).total for training in trainings(study, scale))
+    shared = [packed(gpu, largest, max(1, cores() // len(found))) for gpu in found]
+    devices = [str(gpu.index) for gpu, count in zip(found, shared, strict=True) for _ in range(count)]
+    sys.stderr.write(f"{study}: {len(found)} GPU, {', '.join(map(str, shared))} runs at once on each\n")
+    with workers(devices) as address:
+        os.environ[CLUSTER] = address
+        try:
+            yield
+        finally:
+            del os.environ[CLUSTER]
+
+
+def _redraw(scale: str, study: str) -> None:
+    from common.redrawing import redraw, tabled
+
+    scale = scale or current_scale()
+    chosen = _chosen(scale, study)
+    there = [study] if study else tabled(chosen, scale)
+    lock = BUILD / "locks" / "figures"
+    with only_one(lock, _holder(lock)):
+        for name in there:
+            redraw(name, scale)
+            sys.stdout.write(f"figures/{scale}/{name}: drawn from results/{scale}/{name}\n")
+    if lacking := [name for name in chosen if name not in there]:
+        sys.stdout.write(f"not drawn, as git holds no tables of them at the scale {scale}: {', '.join(lacking)}\n")
+    _compare_with_git(there, scale)
 
 
 def _compare_with_git(chosen: list[str], scale: str) -> None:
@@ -75,6 +140,7 @@ def push(
     """Share with DVC's default remote: what studies read, their finished runs, the exported models."""
     from common.sharing import push as push_studies
 
+    _check_remote()
     with _lent(scale, study) as (scale, chosen):
         push_studies(chosen, scale, _dvc)
     sys.stdout.write("pushed; commit dvc.lock, sharing/dvc.lock and checkpoints/dvc.lock, by which others find it\n")
@@ -88,18 +154,35 @@ def pull(
     """Fetch from DVC's default remote what studies read and their finished runs."""
     from common.sharing import pull as pull_studies
 
+    _check_remote()
     with _lent(scale, study) as (scale, chosen):
         new = pull_studies(chosen, scale, _dvc)
     sys.stdout.write(f"{', '.join(chosen)} at {scale}: {new} runs new to this machine\n")
+
+
+def _check_remote() -> None:
+    """Raise `UserError` where DVC knows no default remote, before anything is prepared for it."""
+    if "core.remote=" not in _dvc("config", "--list", stdout=subprocess.PIPE, text=True).stdout:
+        raise UserError("DVC has no default remote; name one: `dvc remote add --default shared PLACE`")
 
 
 @contextmanager
 def _prepared(scale: str, study: str) -> Iterator[tuple[str, list[str]]]:
     """Make what studies rest on, where it changed or is missing; yield the scale, lent to params.yaml, and names."""
     with _lent(scale, study) as (scale, chosen):
+        for name in chosen:
+            _check_notebook(name, scale)
         stages = [stage for name in chosen for stage in (f"tables@{name}-{scale}", f"notebook@{name}")]
         _dvc("repro", f"tokenizer@{scale}", *stages)
         yield scale, chosen
+
+
+def _check_notebook(name: str, scale: str) -> None:
+    """Refuse a notebook, or names of its parameters, that can't be right, before a study's results are taken away."""
+    from common.notebooks import check_parameters, read_notebook
+
+    notebook = read_notebook(ROOT / "notebooks" / f"{name}.ipynb")
+    check_parameters(notebook, section(scale, name), f"scales/{scale}.yaml", name)
 
 
 @contextmanager
@@ -107,16 +190,33 @@ def _lent(scale: str, study: str) -> Iterator[tuple[str, list[str]]]:
     """Lend params.yaml the scale; yield it and the names of the studies, one or all."""
     if (Path.cwd() / "params.yaml").exists() and Path.cwd().resolve() != ROOT.resolve():
         raise UserError(f"this environment belongs to the checkout in {ROOT}; run `make setup` here for one of its own")
-    with only_one(BUILD / "locks" / "figures", "compendium figures"):
+    lock = BUILD / "locks" / "figures"
+    with only_one(lock, _holder(lock)):
         restore_scale()
         scale = scale or current_scale()
-        chosen = [study] if study else studies()
-        if study and study not in studies():
-            raise UserError(f"there is no study {study!r}; allowed: {', '.join(studies())}")
-        for name in chosen:
-            section(scale, name)  # refuses an unknown scale before anything starts
+        chosen = _chosen(scale, study)
         with lend_scale(scale):
             yield scale, chosen
+
+
+def _holder(lock: Path) -> str:
+    """The command that holds a lock, as far as its process tells."""
+    try:
+        words = psutil.Process(int(lock.read_text())).cmdline()
+    except (OSError, ValueError, psutil.Error):
+        words = []
+    at = next((place for place, word in enumerate(words) if Path(word).name == "compendium"), None)
+    return "compendium" if at is None else " ".join(["compendium", *words[at + 1 : at + 2]])
+
+
+def _chosen(scale: str, study: str) -> list[str]:
+    """The study, or all of them; `UserError` before anything starts where there is no such study or scale."""
+    if study and study not in studies():
+        raise UserError(f"there is no study {study!r}; allowed: {', '.join(studies())}")
+    chosen = [study] if study else studies()
+    for name in chosen:
+        section(scale, name)
+    return chosen
 
 
 @app.command()
@@ -171,6 +271,18 @@ def plan(
 
 
 @app.command()
+def hub(
+    scale: Annotated[str, typer.Option(help="A file in scales/ that names models and data sets of the hub.")] = "paper",
+) -> None:
+    """Say whether what a scale names on the hub can be had: pinned, there, not gated. Nothing is downloaded."""
+    from common.hub import check_hub, items
+
+    section(scale, "hub")
+    check_hub(scale)
+    sys.stdout.write(f"{len(items(scale))} models and data sets of the scale {scale} can be had\n")
+
+
+@app.command()
 def fork(
     study: Annotated[str, typer.Argument(help="The study to start from.")],
     new: Annotated[str, typer.Argument(help="The new study's name: small letters, digits and _.")],
@@ -180,10 +292,10 @@ def fork(
     from common.overview import write_readme
 
     made = fork_study(study, new)
-    write_readme()  # which lists it as not run yet
     shown = [str(path) for path in made if path.parts[0] != "results"]
     sys.stdout.write("\n".join(shown) + "\n")
     sys.stdout.write(f"{new}: forked from {study}; commit, so that its rows count, then change what you like\n")
+    write_readme()  # which lists it as not run yet
 
 
 @app.command()
@@ -253,14 +365,18 @@ def score(
     score_tasks(model, tasks, limit=limit, seed=seed, out=out)
 
 
-def _dvc(*arguments: str) -> None:
+def _dvc(*arguments: str, **options: object) -> subprocess.CompletedProcess:
     # The environment need not be active: dvc and the python of its stages are those beside this interpreter.
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
     environment = os.environ | {STARTER: str(os.getpid()), FRESH: "1", "PATH": path}
-    ended = subprocess.run(["dvc", *arguments], cwd=ROOT, env=environment, check=False)
+    try:
+        ended = subprocess.run(["dvc", *arguments], cwd=ROOT, env=environment, check=False, **options)
+    except KeyboardInterrupt:
+        raise UserError("interrupted; finished runs are kept, and the same command goes on from them") from None
     if ended.returncode:
         raise UserError(f"`dvc {' '.join(arguments)}` failed; its message is above")
+    return ended
 
 
 def main() -> None:
-    run_command(app)
+    run(app)

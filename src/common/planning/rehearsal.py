@@ -20,13 +20,11 @@ from pathlib import Path
 
 import common.study
 import common.sweep
+from common.cells import carry_out, checked_cells
 from common.environment import SCALE, WORK
-from common.errors import UserError, run_command
+from common.errors import run_command
 from common.files import write_atomic
-from common.notebooks import check_parameters, code_cells, read_notebook
 from common.project import CACHE, ROOT
-from common.scales import section
-from common.signature import mistakes, parameter_types, parameters_cell
 from common.study import Study
 from common.sweep import Kept, Sweep
 from common.sweep.records import Cache, Record, code_of, committed_records, read_record
@@ -149,23 +147,13 @@ def _middle(timings: list[Mapping[str, object]], name: str, of: Callable[[list],
 
 def rehearse(study: str, scale: str) -> dict[str, object]:
     """The account of a study at a scale: `runs` by key, `files_needed`, and `ended`, what kept it from its end."""
-    path = ROOT / "notebooks" / f"{study}.ipynb"
-    notebook, parameters = read_notebook(path), section(scale, study)
-    check_parameters(notebook, parameters, f"scales/{scale}.yaml", study)
-    if problems := mistakes(parameter_types(parameters_cell(notebook, study), study), parameters):
-        raise UserError(f"scales/{scale}.yaml: {'; '.join(problems)}")
+    cells, place, parameters = checked_cells(study, scale)
     committed = committed_records(f"results/{scale}/{study}", ROOT)
     rehearsal = Rehearsal(Library(committed, Cache(CACHE / "runs")))
     _without_runs(study, rehearsal, committed)
-    namespace: dict[str, object] = {"__name__": "__main__"}
     ended = None
     try:
-        for cell, source in zip(
-            [c for c in notebook.cells if c.cell_type == "code"], code_cells(notebook), strict=True
-        ):
-            exec(compile(source, path.name, "exec"), namespace)
-            if "parameters" in cell.metadata.get("tags", []):
-                namespace.update(parameters)
+        carry_out(study, cells, place, parameters)
     except Exception as error:  # stand-ins don't fit: what comes after is not known
         ended = " ".join(f"{type(error).__name__}: {error}".split())
     asked = {run["sweep"] for run in rehearsal.account.values()}

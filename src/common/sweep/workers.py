@@ -84,15 +84,16 @@ class Pool:
             yield Failure(job, "its worker was killed twice (out of memory?)", log)
 
     def _batch(self, jobs: list[Job], waiting: dict[str, Job]) -> Iterator[Job | Failure]:
-        # loky's pool outlives a call; a broken or interrupted one is replaced by joblib itself.
-        parallel = joblib.Parallel(
-            n_jobs=max(2, min(self.workers, len(jobs))),  # one would run in this very process and could kill it
-            return_as="generator_unordered",
-            pre_dispatch="all" if self.cluster else self.workers,
-            batch_size=1,
-        )
         here = {"backend": "loky", "inner_max_num_threads": 1}
         with joblib.parallel_config(**({"backend": "dask", "scheduler_host": self.cluster} if self.cluster else here)):
+            # Made in here, where it takes the backend. loky's pool outlives a call; a broken or interrupted one is
+            # replaced by joblib itself.
+            parallel = joblib.Parallel(
+                n_jobs=max(2, min(self.workers, len(jobs))),  # one would run in this very process and could kill it
+                return_as="generator_unordered",
+                pre_dispatch="all" if self.cluster else self.workers,
+                batch_size=1,
+            )
             for key, reason in parallel(joblib.delayed(self._cell)(job, os.getpid()) for job in jobs):
                 job = waiting.pop(key)
                 yield job if reason is None else Failure(job, reason, self._failed(key))

@@ -101,16 +101,19 @@ def curve_table(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def walk_correlations(walked: pd.DataFrame, walks: pd.DataFrame, scored: pd.DataFrame) -> pd.DataFrame:
-    """Rank correlation of M with the gain by task, seed, count (of continuations) and steps, with `correlation`."""
+    """Rank correlation of M with the gain by task, seed, count (of continuations) and steps, with `correlation`.
+
+    And `at_ends`, that of M with the losses of the minima alone, which knows of no barrier.
+    """
     labels = walked.set_index("key")[["task", "candidate", "seed"]]
     told = walks[walks["key"].isin(labels.index)].join(labels, on="key")
     told = told.merge(scored[["task", "candidate", "seed", "gain"]], on=["task", "candidate", "seed"], validate="m:1")
     rows = []
     for (count, steps), own in told.groupby(["count", "steps"]):
-        for (task, seed), correlation in by_seed(own, "m").items():
-            rows.append(
-                {"task": task, "seed": seed, "count": int(count), "steps": int(steps), "correlation": correlation}
-            )
+        whole, at_ends = by_seed(own, "m"), by_seed(own, "m_at_ends")
+        for (task, seed), correlation in whole.items():
+            place = {"task": task, "seed": seed, "count": int(count), "steps": int(steps)}
+            rows.append(place | {"correlation": correlation, "at_ends": at_ends[task, seed]})
     return pd.DataFrame(rows)
 
 
@@ -142,12 +145,15 @@ def spoken(
         for end in ("low", "high"):
             found[f"m_{task}_{end}"] = float(estimates.loc[(task, "m"), end])
             found[f"lead_{task}_{end}"] = float(leads.loc[(task, RUN), end])
+    barred = (scored["connected"].astype(float) < 1).groupby(scored["task"]).mean()
     beaten = [name for name in REST if decided[f"beats_{name}"]["verdict"] == "reproduced"]
     names = {name: PREDICTORS[name] for name in REST}
     return found | {
         **{f"lead_mean{end}": float(leads.loc[(MEAN, RUN), name]) for end, name in ENDS.items()},
         "barrier": float(scored["barrier"].astype(float).max()),
-        "barred": float((scored["connected"].astype(float) < 1).mean()),
+        **{f"barred_{task}": float(share) for task, share in barred.items()},
+        "clear": float(sum(leads.loc[(MEAN, name), "low"] > 0 for name in REST)),
+        "others": float(len(REST)),
         "beaten": ", ".join(names[name] for name in beaten) or "none",
         "unbeaten": ", ".join(words for name, words in names.items() if name not in beaten) or "none",
     }

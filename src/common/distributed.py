@@ -1,0 +1,108 @@
+"""The training loop on several devices: the same batches, the same losses, the same checkpoints as on one.
+
+Run by `accelerate launch` or `torchrun`, each process calls `train_shared` as one process would call `train`, on which
+it rests: accelerate wraps the model (DDP, or FSDP where its configuration says so) and averages gradients. Added is
+what must not depend on how many processes there are: each takes its share of every batch's rows, a loss is the mean
+over all of them, and one process writes the checkpoint.
+"""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator, PartialState
+from accelerate.utils import DistributedType
+
+from common.documents import IGNORED
+from common.errors import UserError
+from common.training import Batch, Plan, Trained, train
+
+Loss = Callable[[torch.nn.Module, Batch], torch.Tensor]
+
+
+def predicted(batch: Batch) -> torch.Tensor:
+    """How many tokens a mean loss is over: those that `labels` count, or all but the first of each row of ids."""
+    if "labels" in batch:
+        return (batch["labels"][:, 1:] != IGNORED).sum()
+    ids = batch["input_ids"]
+    return torch.tensor(ids.shape[0] * (ids.shape[1] - 1), device=ids.device)
+
+
+def shared_loss(loss: Loss, rank: int, processes: int) -> Loss:
+    """A loss of which each process computes its rows', and every one is told the mean over all tokens of the batch.
+
+    The mean of the processes' gradients is the gradient of that mean, also where rows have unequal numbers of tokens.
+    `loss(model, batch)` must be a mean over what `predicted` counts. Raises `UserError` for a batch of fewer rows than
+    processes.
+    """
+
+    def share(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        rows = len(next(iter(batch.values())))
+        if rows < processes:
+            raise UserError(f"a batch of {rows} rows cannot be shared by {processes} processes")
+        own = {name: value[rank::processes] for name, value in batch.items()}
+        weight = predicted(own) * processes / predicted(batch)
+        value = loss(model, own) * weight
+        whole = value.detach().clone()
+        dist.all_reduce(whole)
+        return value + (whole / processes - value.detach())  # the number is the whole batch's, the gradient its own
+
+    return share
+
+
+def train_shared(
+    model: torch.nn.Module,
+    loss: Loss,
+    batch: Callable[[int], Batch],
+    plan: Plan,
+    *,
+    optimizer: torch.optim.Optimizer,
+    checkpoint: Path | None = None,
+    checkpoint_every: int = 0,
+    **more: object,
+) -> Trained:
+    """`common.training.train` by all processes that were launched together, or by this one alone.
+
+    Takes what `train` takes and gives every process the same curve. `batch(step)` must be the same in all. The first
+    process writes the checkpoint, which one process or any number goes on from; all must see its folder. Sharded
+    weights (FSDP) are in no process whole: there a `checkpoint` is refused.
+    """
+    state = PartialState()
+    if state.num_processes == 1:
+        return train(
+            model,
+            loss,
+            batch,
+            plan,
+            optimizer=optimizer,
+            checkpoint=checkpoint,
+            checkpoint_every=checkpoint_every,
+            **more,
+        )
+    if checkpoint is not None and Accelerator().distributed_type == DistributedType.FSDP:
+        raise UserError("weights that are sharded over processes have no checkpoint: train without one, or by DDP")
+    own, every = checkpoint, checkpoint_every
+    if checkpoint is not None and not state.is_main_process:
+        own = checkpoint.with_name(f"{checkpoint.name}.process-{state.process_index}")
+        shutil.rmtree(own, ignore_errors=True)
+        if checkpoint.is_dir():
+            shutil.copytree(checkpoint, own)
+        # Never reached: only the first process writes. `train` asks for a multiple of log_every.
+        every = plan.log_every * (plan.steps + 1)
+    state.wait_for_everyone()  # the first may write only when all others have read
+    try:
+        return train(
+            model,
+            shared_loss(loss, state.process_index, state.num_processes),
+            batch,
+            plan,
+            optimizer=optimizer,
+            checkpoint=own,
+            checkpoint_every=every,
+            **more,
+        )
+    finally:
+        if own is not None and own != checkpoint:
+            shutil.rmtree(own, ignore_errors=True)

@@ -1,0 +1,69 @@
+"""Whether this machine has the GPUs that a scale needs, asked before anything is computed."""
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, ValidationError
+
+from common.errors import UserError
+from common.scales import has_section, section
+
+GIB = 2**30
+
+
+class Needs(BaseModel):
+    """The section `machine` of a scale; a scale without one needs no GPU."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    gpus: PositiveInt
+    memory_gb: PositiveFloat  # of each, 2**30 bytes
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU that this process may use, by the index that CUDA gives it; memory in bytes."""
+
+    index: int
+    name: str
+    memory: int
+
+
+def gpus() -> list[Gpu]:
+    """The GPUs there are; those that `CUDA_VISIBLE_DEVICES` hides are not."""
+    import torch  # takes seconds, of which no command without GPUs has to wait
+
+    if not torch.cuda.is_available():
+        return []
+    found = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    return [Gpu(index, each.name, each.total_memory) for index, each in enumerate(found)]
+
+
+def needs(scale: str) -> Needs | None:
+    """What a scale needs; `UserError` where its section is none."""
+    if not has_section(scale, "machine"):
+        return None
+    try:
+        return Needs.model_validate(section(scale, "machine"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(["machine", *map(str, first["loc"])])
+        raise UserError(f"scales/{scale}.yaml: {place} is {first['input']!r}: {first['msg']}") from error
+
+
+def check_machine(scale: str, found: list[Gpu] | None = None) -> list[Gpu]:
+    """The GPUs that a scale runs on, none for a scale that needs none; `found` in place of those of this machine.
+
+    Raises `UserError`, one line, where there are too few or one is too small.
+    """
+    wanted = needs(scale)
+    if wanted is None:
+        return []
+    found = gpus() if found is None else found
+    asked = f"the scale {scale} needs {wanted.gpus} GPU{'s' * (wanted.gpus > 1)} of {wanted.memory_gb:g} GB"
+    if len(found) < wanted.gpus:
+        without = f"figures of runs that git holds are drawn without one by `make figures SCALE={scale} FROM=tables`"
+        raise UserError(f"{asked}, this machine has {len(found) or 'none'}; {without}")
+    for gpu in found:
+        if gpu.memory < wanted.memory_gb * GIB:
+            raise UserError(f"{asked}, GPU {gpu.index} ({gpu.name}) has {gpu.memory / GIB:.1f} GB")
+    return found

@@ -1,0 +1,117 @@
+"""Two processes train as one does, and go on from each other's checkpoints; run on CPUs by gloo.
+
+Sums over rows are made in another order, so that numbers agree to float32's rounding, which some steps of training
+amplify: 1e-5 is what losses may differ by, 1e-4 weights.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from common.distributed import predicted, shared_loss
+from common.errors import UserError
+from together import CUT, STEPS, trained
+
+PROGRAM = Path(__file__).with_name("together.py")
+
+
+def launched(kind, folder):
+    """What each of two processes found."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(PROGRAM)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    command += [kind, str(folder / kind), str(folder)]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return [json.loads((folder / f"{kind}.{rank}").read_text()) for rank in range(2)]
+
+
+def agree(found, expected):
+    for name in ("step", "tokens"):
+        assert [row[name] for row in found["curve"]] == [row[name] for row in expected["curve"]]
+    losses = [[row["loss"] for row in each["curve"]] for each in (found, expected)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    assert found["head"] == pytest.approx(expected["head"], abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """With the checkpoint that one process left half way."""
+    folder = tmp_path_factory.mktemp("together")
+    assert trained(folder / "one", CUT)["curve"] is None
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two(folder):
+    return launched("plain", folder)
+
+
+@pytest.fixture(scope="module")
+def one():
+    """One process, undisturbed; it learns, or equal curves would say little."""
+    found = trained()
+    assert found["curve"][-1]["loss"] < found["curve"][0]["loss"] - 0.5
+    return found
+
+
+def test_two_processes_have_the_curve_and_the_weights_of_one(one, two):
+    for found in two:
+        agree(found["whole"], one)
+
+
+def test_a_checkpoint_of_one_process_is_gone_on_from_by_two(one, two):
+    for found in two:
+        agree(found["gone on"], one)
+
+
+def test_a_checkpoint_of_two_processes_is_gone_on_from_by_one(one, two, folder):
+    assert [found["cut"]["curve"] for found in two] == [None, None]
+    assert json.loads((folder / "two/state.json").read_text())["step"] == STEPS // 2
+    agree(trained(folder / "two"), one)
+    assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == ["one", "two"]
+
+
+def test_two_processes_that_share_the_weights_have_the_curve_of_one_and_no_checkpoint(one, folder):
+    several = launched("sharded", folder)
+    assert sum(found["whole"]["held"] for found in several) == one["held"]  # each has a part: weights were sharded
+    for found in several:
+        agree(found["whole"], one)
+        assert "weights that are sharded over processes have no checkpoint" in found["refused"]
+
+
+def mean_of_rows(model, batch):
+    counted = batch["labels"][:, 1:] != -100
+    return (model(batch["input_ids"])[:, 1:] * counted).sum() / counted.sum()
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_shares_of_unequal_numbers_of_tokens_have_the_mean_and_the_gradient_of_the_whole(monkeypatch, processes):
+    batch = {
+        "input_ids": torch.arange(20.0).reshape(5, 4),
+        "labels": torch.tensor([[0, 1, 1, 1], [0, 1, -100, -100], [0, 1, 1, -100], [0, 1, 1, 1], [0, 1, -100, -100]]),
+    }
+    layer = torch.nn.Linear(4, 4)
+    whole = mean_of_rows(layer, batch)
+    expected = torch.autograd.grad(whole, layer.weight)[0]
+    parts: list[torch.Tensor] = []
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda value: parts.append(value.clone()))
+    shares = [shared_loss(mean_of_rows, rank, processes)(layer, batch) for rank in range(processes)]
+    assert sum(parts).item() / processes == pytest.approx(whole.item(), rel=1e-6)
+    gradients = [torch.autograd.grad(share, layer.weight)[0] for share in shares]
+    torch.testing.assert_close(sum(gradients) / processes, expected)
+
+
+def test_tokens_that_count_are_those_of_labels_or_all_but_the_first():
+    ids = torch.zeros(3, 5, dtype=torch.long)
+    assert predicted({"input_ids": ids}) == 12
+    assert predicted({"input_ids": ids, "labels": torch.tensor([[1, 1, -100, 1, -100]])}) == 2
+
+
+def test_a_batch_of_fewer_rows_than_processes_is_refused():
+    with pytest.raises(UserError, match="a batch of 2 rows cannot be shared by 3 processes"):
+        shared_loss(mean_of_rows, 0, 3)(None, {"input_ids": torch.zeros(2, 4)})

@@ -1,0 +1,174 @@
+"""What a scale names on the hub, asked before anything runs; and that folders of the same formats open."""
+
+import json
+
+import httpx2
+import pytest
+import torch
+import yaml
+from huggingface_hub import HfApi
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+from transformers import AutoModelForCausalLM
+
+from common import hub, zoo
+from common.errors import UserError
+from common.hub import check_hub, check_read, items
+from common.project import ROOT
+from tiny import CONFIGS, random_model, tiny_tokenizer, token_logs
+
+COMMIT = "0123456789abcdef" * 2 + "01234567"
+
+
+@pytest.fixture
+def scale(monkeypatch):
+    """A scale with one item on the hub."""
+
+    def scale(**item):
+        named = {"it": {"id": "owner/name", "kind": "model", "revision": COMMIT} | item}
+        monkeypatch.setattr(hub, "has_section", lambda scale, name: True)
+        monkeypatch.setattr(hub, "section", lambda scale, name: named)
+        return "x"
+
+    return scale
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """A hub that has all, or raises an error when it is asked for a repository, or for its files."""
+    calls = []
+
+    def asked(info=None, files=None):
+        def answer(error):
+            def answered(self, *arguments, **options):
+                calls.append((arguments, options))
+                if error:
+                    raise error
+
+            return answered
+
+        monkeypatch.setattr(HfApi, "repo_info", answer(info))
+        monkeypatch.setattr(HfApi, "auth_check", answer(files))
+        return calls
+
+    return asked
+
+
+def error(kind):
+    return kind("", response=httpx2.Response(404, request=httpx2.Request("GET", "hub")))
+
+
+def refused(says, check, scale):
+    with pytest.raises(UserError, match=says) as caught:
+        check(scale)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_item_is_asked_for_at_its_commit(scale, asked):
+    calls = asked()
+    check_hub(scale(kind="dataset"))
+    assert calls[0][0] == ("owner/name",)
+    assert calls[0][1].items() >= {"repo_type": "dataset", "revision": COMMIT}.items()
+
+
+@pytest.mark.parametrize(
+    ("answers", "says"),
+    [
+        (
+            {"info": error(RepositoryNotFoundError)},
+            "hub.it: owner/name is not on the hub, or private: .*`hf auth login`",
+        ),
+        ({"info": error(RevisionNotFoundError)}, f"hub.it: owner/name has no commit {COMMIT}"),
+        ({"files": error(GatedRepoError)}, "hub.it: owner/name is gated: accept its terms .*`hf auth login`"),
+        ({"info": httpx2.ConnectError("no such\nname")}, "hub.it: the hub cannot be reached .*: no such name"),
+        ({"info": OSError("offline mode")}, "hub.it: the hub cannot be reached to ask for owner/name: offline mode"),
+    ],
+)
+def test_what_the_hub_does_not_give_is_one_line(scale, asked, answers, says):
+    asked(**answers)
+    refused(says, check_hub, scale())
+
+
+def test_an_item_without_a_commit_is_refused_and_how_to_find_it_told(scale, asked):
+    calls = asked()
+    refused(
+        r"hub.it: owner/name has no revision: .*HfApi\(\).model_info\('owner/name'\)", check_hub, scale(revision=None)
+    )
+    assert calls == []
+
+
+def test_a_folder_needs_no_commit_and_must_be_there(scale, asked, tmp_path):
+    calls = asked()
+    check_hub(scale(revision=None, folder=str(tmp_path)))
+    refused("hub.it: there is no folder", check_hub, scale(revision=None, folder=str(tmp_path / "gone")))
+    assert calls == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"revision": "main"}, "hub.it: .*revision is 'main', allowed: the 40 hexadecimal digits of a commit"),
+        ({"kind": "space"}, "hub.it.kind: Input should be 'model' or 'dataset'"),
+        ({"id": "name"}, "hub.it.id: "),
+        ({"branch": "main"}, "hub.it.branch: "),
+    ],
+)
+def test_a_wrong_item_is_refused(scale, wrong, says):
+    refused(rf"scales/x.yaml: {says}", check_hub, scale(**wrong))
+
+
+def test_scales_that_name_nothing_ask_nothing(asked):
+    calls = asked()
+    for name in ("laptop", "tiny", "gpu"):
+        check_hub(name)
+        check_read(name)
+    assert calls == []
+
+
+def test_the_papers_scale_is_pinned_by_whoever_uses_it_and_never_run_with_other_models(scale):
+    named = items("paper")
+    assert {item.kind for item in named.values()} == {"model", "dataset"}
+    assert all(item.revision is None for item in named.values())  # none could be looked up: none is made up
+    refused("names 1 models and data sets of the hub, and notebooks start from none", check_read, scale())
+    sections = yaml.safe_load((ROOT / "scales/paper.yaml").read_text())
+    sft, dpo = (sections["alignment"]["recipes"][name] for name in ("sft", "dpo"))
+    # Table 6 of arXiv 2406.04879.
+    assert [sft["lora"]["r"], sft["lora"]["lora_alpha"], sft["lora"]["lora_dropout"]] == [64, 16, 0.1]
+    assert [dpo["lora"]["r"], dpo["lora"]["lora_alpha"], dpo["lora"]["lora_dropout"]] == [16, 32, 0.05]
+    assert (sft["max_grad_norm"], sft["weight_decay"], sft["schedule"]) == (0.3, 0.001, "constant")
+    assert (dpo["max_grad_norm"], dpo["weight_decay"], dpo["schedule"]) == (1.0, 0.0, "cosine")
+    assert sections["alignment"]["rates"] == {"sft": [2e-4], "dpo": [5e-5]}
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_sharded_weights_with_tied_and_untied_heads_open(tmp_path, tied):
+    config = CONFIGS["llama"].__class__(**CONFIGS["llama"].to_dict() | {"tie_word_embeddings": tied})
+    torch.manual_seed(1)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    tiny_tokenizer(tmp_path)
+    model.save_pretrained(tmp_path, max_shard_size="30KB")
+    shards = sorted(tmp_path.glob("model-*.safetensors"))
+    assert len(shards) > 2
+    opened, _ = zoo.load(str(tmp_path))
+    assert torch.equal(token_logs(opened, [3, 7, 11]), token_logs(model, [3, 7, 11]))
+    head, words = opened.get_output_embeddings().weight, opened.get_input_embeddings().weight
+    assert (head.data_ptr() == words.data_ptr()) == tied
+    shards[1].unlink()
+    with pytest.raises(UserError, match=str(tmp_path)) as caught:
+        zoo.load(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_chat_template_comes_with_the_tokenizer_from_either_place(tmp_path):
+    turns = [{"role": "user", "content": "the fox"}]
+    template = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}"
+    for place in ("file", "config"):
+        folder = tmp_path / place
+        tiny_tokenizer(folder)
+        random_model("llama").save_pretrained(folder)
+        if place == "file":
+            (folder / "chat_template.jinja").write_text(template)
+        else:
+            settings = json.loads((folder / "tokenizer_config.json").read_text())
+            (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": template}))
+        _, tokenizer = zoo.load(str(folder))
+        assert tokenizer.apply_chat_template(turns, tokenize=False) == "<user>the fox"

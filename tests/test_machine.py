@@ -1,0 +1,167 @@
+"""Scales for GPUs and hubs, without either: what they need is computed, and what is missing is one line beforehand."""
+
+import os
+import time
+
+import pytest
+import torch
+
+from common import footprint as foot
+from common import machine
+from common.architectures import Shape, build
+from common.cells import checked_cells
+from common.errors import UserError
+from common.footprint import GIB, OF_STUDY, Training, footprint, on_meta, trainings
+from common.gpu_workers import CONTEXT, VISIBLE, packed, workers
+from common.machine import Gpu, check_machine, needs
+from common.models import new_language_model, parameter_count
+from common.quantization.memory import training_memory
+from common.quantization.recipe import Recipe
+from common.sweep import sweep
+
+LARGE = ("gpu", "paper")
+
+
+def gpu(memory_gb, index=0):
+    return Gpu(index, "toy", int(memory_gb * GIB))
+
+
+@pytest.mark.parametrize("study", OF_STUDY)
+@pytest.mark.parametrize("scale", LARGE)
+def test_notebooks_take_the_parameters_of_large_scales(scale, study):
+    checked_cells(study, scale)
+
+
+def test_models_of_the_gpu_scale_have_the_stated_sizes():
+    sizes = {
+        (each.study, each.name): parameter_count(on_meta(each))
+        for study in OF_STUDY
+        for each in trainings(study, "gpu")
+    }
+    assert all(10e6 <= size <= 124e6 for (study, _), size in sizes.items() if study == "quantization")
+    assert all(50e6 <= size <= 60e6 for (study, _), size in sizes.items() if study in ("bases", "merging", "alignment"))
+    arms = {name: size for (study, name), size in sizes.items() if study == "hallucination"}
+    for name, size in arms.items():
+        assert size == pytest.approx(30e6 if name.endswith("small") else 100e6, rel=0.02), name
+    grown = [size for (study, name), size in sizes.items() if study == "expansion" and "ff" in name]
+    assert len(grown) == 10
+    assert len(set(grown)) == 1  # strictly equal
+    assert grown[0] > 3 * sizes["expansion", "base"]
+
+
+# One of each kind of training. What goes step by step through a text takes long to trace: benchmarks/gpu.md has all.
+KINDS = (
+    ("bases", "informed"), ("merging", "generalist, dpo"), ("alignment", "dpo"), ("quantization", "gpt2"),
+    ("expansion", "4 × ff 448, zero + random"), ("hallucination", "all recurrent"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("study", "name"), KINDS)
+def test_the_largest_runs_fit_the_stated_memory(study, name):
+    training = next(each for each in trainings(study, "gpu") if each.name == name)
+    found = footprint(training)
+    assert found.total < needs("gpu").memory_gb * GIB
+    assert found.activations > found.logits > 0
+    if training.rank:
+        assert found.gradients < found.weights / 10
+    else:
+        assert found.moments == 2 * found.gradients == 2 * found.weights == 8 * found.parameters
+
+
+def shape(family, **sizes):
+    return {"family": family, "hidden": 32, "layers": 2, "heads": 4, "context": 16, "embedding_std": 0.3, **sizes}
+
+
+def toy(family="llama", rows=4, **changes):
+    make = foot._plain(shape(family), 96)
+    return Training("toy", family, **{"make": make, "rows": rows, "length": 16, **changes})
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_a_footprint_is_what_a_real_step_keeps(family):
+    model = new_language_model(**shape(family), vocab_size=96, tied=False, seed=0)
+    measured = {
+        name: each["simulated"] for name, each in training_memory(model, Recipe.named("full precision"), 4, 16).items()
+    }
+    told = footprint(toy(family))
+    assert told.weights == measured["weights"]
+    assert told.gradients == measured["gradients"]
+    assert told.moments == measured["first_moment"] + measured["second_moment"]
+    # The study's linear layers save a little otherwise than plain ones.
+    assert told.activations == pytest.approx(measured["linear_inputs"] + measured["other_activations"], rel=0.1)
+
+
+def test_rows_precision_and_adapters_count():
+    one, two = footprint(toy(rows=1)), footprint(toy(rows=2))
+    assert two.activations == pytest.approx(2 * one.activations, rel=0.01)
+    assert two.logits == 2 * one.logits == 2 * 16 * 96 * 4
+    assert footprint(toy(precision="bf16", rows=64)).activations < footprint(toy(rows=64)).activations
+    # Per layer q, k, v, o of 32 × 32, gate, up, down between 32 and 88; none on the head.
+    assert footprint(toy(rank=2)).gradients == 2 * 2 * (4 * 64 + 3 * 120) * 4
+
+
+def test_a_family_that_goes_step_by_step_counts_by_the_tokens_of_a_short_text():
+    def make():
+        shape = Shape(hidden=16, layers=1, heads=2)
+        return build("xlstm", shape, vocab_size=50, context=64, parameters=12_000, seed=0)
+
+    one, three = (footprint(Training("toy", "xlstm", make, rows, 32)) for rows in (1, 3))
+    assert three.activations == pytest.approx(3 * one.activations)
+    assert footprint(Training("toy", "xlstm", make, 1, 64)).activations == pytest.approx(2 * one.activations)
+
+
+def test_a_study_that_trains_what_is_not_known_is_refused():
+    with pytest.raises(UserError, match="of coins it is not known what it trains, known: alignment"):
+        trainings("coins", "gpu")
+
+
+def test_scales_without_a_machine_need_none():
+    assert needs("laptop") is None
+    assert check_machine("laptop", []) == []
+    assert check_machine("no such scale", []) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        ([], "the scale gpu needs 1 GPU of 20 GB, this machine has none; .* SCALE=gpu FROM=tables"),
+        ([gpu(8)], r"the scale gpu needs 1 GPU of 20 GB, GPU 0 \(toy\) has 8.0 GB"),
+        ([gpu(80), gpu(19.9, 1)], r"GPU 1 \(toy\) has 19.9 GB"),
+    ],
+)
+def test_no_gpu_and_one_too_small_are_one_line(found, says):
+    with pytest.raises(UserError, match=says) as refused:
+        check_machine("gpu", found)
+    assert "\n" not in str(refused.value)
+    assert check_machine("gpu", [gpu(24)]) == [gpu(24)]
+
+
+@pytest.mark.parametrize("wrong", [{"gpus": 0, "memory_gb": 1}, {"gpus": 1, "memory_gb": 1, "cores": 3}, {"gpus": 1}])
+def test_a_wrong_section_is_refused(monkeypatch, wrong):
+    monkeypatch.setattr(machine, "has_section", lambda scale, name: True)
+    monkeypatch.setattr(machine, "section", lambda scale, name: wrong)
+    with pytest.raises(UserError, match=r"scales/x.yaml: machine\.\w+ is "):
+        needs("x")
+
+
+def test_a_gpu_takes_as_many_runs_as_fit_and_as_there_are_cores():
+    large = gpu(100)
+    assert packed(large, 10 * GIB - CONTEXT, cores=16) == 9
+    assert packed(large, GIB - CONTEXT, cores=16) == 16
+    assert packed(large, 90 * GIB - CONTEXT, cores=16) == 1
+    with pytest.raises(UserError, match=r"a run takes 90.1 GB, GPU 0 \(toy\) has 90.0 GB to give"):
+        packed(large, int(90.1 * GIB) - CONTEXT, cores=16)
+
+
+def pinned(cell: int, seconds: float) -> dict:
+    time.sleep(seconds)  # so that one worker cannot do all
+    return {"device": os.environ[VISIBLE], "worker": os.getpid(), "threads": torch.get_num_threads()}
+
+
+def test_runs_of_a_sweep_are_done_by_workers_that_each_see_one_gpu(tmp_path):
+    cells = [{"cell": cell, "seconds": 0.5} for cell in range(4)]
+    with workers(["0", "1"]) as address:
+        swept = sweep(pinned, cells, inputs={}, name="pins", cache=tmp_path, cluster=address)
+    devices = {record.metrics["worker"]: record.metrics["device"] for record in swept.records}
+    assert sorted(devices.values()) == ["0", "1"]
+    assert {record.metrics["threads"] for record in swept.records} == {1}

@@ -1,0 +1,78 @@
+"""A small training for tests/test_distributed.py, which runs it alone and launches this program in two processes.
+
+`python together.py KIND OUT FOLDER`: KIND is plain or sharded; FOLDER has a checkpoint `one` and gets one, `two`.
+"""
+
+import contextlib
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import DistributedType
+
+from common.distributed import train_shared
+from common.documents import document_loss
+from common.errors import UserError
+from common.models import new_language_model
+from common.training import Plan, adamw
+
+STEPS, ROWS, LENGTH = 12, 6, 10
+CUT = STEPS // 2 + 1  # after the checkpoint at half way
+
+
+def batch(step):
+    """Rows of unequal lengths: what is learnt of them is not the same number of tokens in each."""
+    drawn = torch.Generator().manual_seed(step)
+    ids = (torch.randint(39, (ROWS, 1), generator=drawn) + torch.arange(LENGTH)) % 39 + 1  # one more each time
+    lengths = torch.randint(3, LENGTH + 1, (ROWS, 1), generator=drawn)
+    return {"input_ids": ids, "labels": ids.where(torch.arange(LENGTH) < lengths, -100)}
+
+
+def trained(checkpoint=None, stop=STEPS):
+    """Curve and head of a training, and how many of the head's weights this process holds; no curve if cut off."""
+
+    def until(step):
+        if step == stop:
+            raise KeyboardInterrupt
+        return batch(step)
+
+    size = {"hidden": 16, "layers": 2, "heads": 2, "context": LENGTH, "tied": False, "embedding_std": 0.3}
+    model = new_language_model("llama", vocab_size=40, **size, seed=0)
+    kept = {"checkpoint": checkpoint, "checkpoint_every": 3} if checkpoint else {}
+    plan, ended = Plan(STEPS, 0.02, 2, log_every=3), None
+    with contextlib.suppress(KeyboardInterrupt):
+        ended = train_shared(model, document_loss, until, plan, optimizer=adamw(model, weight_decay=0.1), **kept)
+    weight = model.lm_head.weight
+    whole = weight.full_tensor() if hasattr(weight, "full_tensor") else weight
+    held = getattr(weight, "to_local", lambda: weight)().numel()
+    return {"curve": ended and ended.curve, "head": whole.flatten().tolist(), "held": held}
+
+
+def main(kind, out, folder):
+    torch.set_num_threads(1)
+    state = PartialState(cpu=True)
+    if kind == "plain":
+        found = {
+            "whole": trained(),
+            "cut": trained(Path(folder) / "two", CUT),
+            "gone on": trained(Path(folder) / "one"),
+        }
+    else:
+        # accelerate shards weights on GPUs only; nothing else in it asks what the devices are.
+        os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_CPU_RAM_EFFICIENT_LOADING": "false"}
+        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+        found = {"whole": trained()}
+        try:
+            trained(Path(folder) / "sharded")
+        except UserError as error:
+            found["refused"] = str(error)
+    Path(f"{out}.{state.process_index}").write_text(json.dumps(found))
+    state.wait_for_everyone()
+    state.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
