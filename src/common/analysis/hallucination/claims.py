@@ -1,4 +1,4 @@
-"""What the study claims, and the differences by seed that decide it."""
+"""What the study claims, and the differences by seed that decide it. The paper: arXiv 2410.17477."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +11,6 @@ from common.evidence import Claim, detectable_effect, proportion_interval
 from common.hallucination.world import QUARTILES
 
 LARGE, SMALL = "large", "small"
-PAPER = "Hallucination and architectural inductive biases, arXiv 2410.17477"
 ASPECTS = ("factuality", "faithfulness")
 RARE = {"task": "recall", "breakdown": "frequency", "value": QUARTILES[-1]}
 TRAP = {"task": "endings", "breakdown": "asked", "value": "otherwise"}
@@ -105,32 +104,32 @@ def declare(
 
     less = "share of wrong answers, {}, base models, the smaller size minus the larger"
     tuning = "share of wrong answers, faithfulness, before tuning minus after"
-    helps = f"instruction tuning improves the faithfulness of Transformers ({PAPER})"
+    helps = "instruction tuning improves the faithfulness of Transformers"
     return [
         claim(
-            "universal", f"hallucination is universal ({PAPER})", "every architecture hallucinates on both aspects",
+            "universal", "hallucination is universal", "every architecture hallucinates on both aspects",
             "least share of wrong answers of any arm, tuned, on either aspect", "map",
         ),
         claim(
-            "differs", f"where models hallucinate differs by architecture ({PAPER})",
+            "differs", "where models hallucinate differs by architecture",
             "recurrent models are further behind attention on rare facts than on memorised endings",
             "share wrong, recurrent minus attention: rarest quarter of facts (base), minus memorised endings (tuned)",
             "early",
         ),
         claim(
-            "rare", f"recurrent models are worse on rare facts ({PAPER})",
+            "rare", "recurrent models are worse on rare facts",
             "recurrent models know rare facts less often than attention",
             "share of wrong answers on the rarest quarter of facts, base models, recurrent minus attention", "early",
         ),
         claim(
-            "endings", f"recurrent models are more robust on MemoTrap ({PAPER})",
+            "endings", "recurrent models are more robust on MemoTrap",
             "recurrent models end a proverb from memory, against the instruction, less often than attention",
             "share of memorised endings, tuned models, attention minus recurrent", "early",
         ),
         *(
             claim(
                 f"size_{kind}_{aspect}",
-                f"factuality grows with size for all, faithfulness only for attention ({PAPER})",
+                "factuality grows with size for all, faithfulness only for attention",
                 f"{kind} models: {aspect} {'does not change' if flat else 'grows'} with size",
                 less.format(aspect), "size", "equivalent" if flat else "greater",
             )
@@ -142,7 +141,7 @@ def declare(
             f"tuning_{ATTENTION}", helps, "instruction tuning makes attention more faithful", tuning, "tuning",
         ),
         claim(
-            f"tuning_{RECURRENT}", f"it does almost nothing for models with recurrent layers ({PAPER})",
+            f"tuning_{RECURRENT}", "instruction tuning does almost nothing for models with recurrent layers",
             "instruction tuning leaves the faithfulness of recurrent models as it is", tuning, "tuning", "equivalent",
         ),
         claim(
