@@ -26,7 +26,7 @@ settings.load_profile("untimed")
 
 def pytest_collection_modifyitems(items):
     """The files that run the pipeline take longest and come first, the longest for each worker; the others fill up."""
-    first = ("test_make_figures", "test_merging_study", "test_faults")
+    first = ("test_make_figures", "test_alignment_study", "test_merging_study", "test_expansion_study", "test_faults")
     items.sort(key=lambda item: first.index(item.path.stem) if item.path.stem in first else len(first))
 
 

@@ -1,7 +1,9 @@
 """Kill a running pipeline again and again, at chosen moments, and look what each kill left behind."""
 
+import json
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +14,8 @@ from pipeline import cached
 
 ROLES = {"runner": "common.stage", "kernel": "ipykernel", "worker": "popen_loky", "command": "compendium figures"}
 WAIT = 10  # seconds for a process of the role to come up: between two studies there is no kernel
-PATIENCE = 900  # seconds that a run may take to its next kill, or to its end
+ORPHANED = 60  # seconds after which a process is left over: it ends within one, or later on a busy machine
+PATIENCE = 1800  # seconds that a run may take to its next kill, or to its end
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Kill:
 
 @dataclass
 class Found:
-    """What a kill met and left: finished runs before it, processes that lived on, records that cannot be read."""
+    """What a kill met and left: finished runs before it, processes that lived on, files that are not whole."""
 
     role: str
     finished: int
@@ -34,8 +37,12 @@ class Found:
     torn: list[str]
 
 
-def survive(checkout, command: Sequence[str], kills: Sequence[Kill]) -> tuple[list[Found], list[str]]:
+def survive(
+    checkout, command: Sequence[str], kills: Sequence[Kill], tell: Callable[[Found], object] = lambda found: None
+) -> tuple[list[Found], list[str]]:
     """Start the command anew after each kill until it ends by itself, which it must, without an error.
+
+    `tell` is told what each kill found, as it is found.
 
     Returns what each kill found, and the records that were there at a kill and were written again afterwards. A killed
     worker does not end the command, which goes on. Raises `RuntimeError` where the command ends before its last kill
@@ -62,12 +69,13 @@ def survive(checkout, command: Sequence[str], kills: Sequence[Kill]) -> tuple[li
         victim.kill()
         orphans: list[str] = []
         if role != "worker":
-            process.wait(timeout=60)
-            _, alive = psutil.wait_procs(family[1:], timeout=20)
+            process.wait(timeout=PATIENCE)
+            _, alive = psutil.wait_procs(family[1:], timeout=ORPHANED)
             orphans = [" ".join(one.cmdline()) for one in alive]
             process = None
         seen = cached(checkout) | seen
-        found.append(Found(role, len(seen), orphans, _torn(checkout)))
+        found.append(Found(role, len(seen), orphans, torn(checkout)))
+        tell(found[-1])
     if process.returncode:
         raise RuntimeError(f"after {len(kills)} kills it ends with {process.returncode}: {_said(checkout)}")
     now = cached(checkout)
@@ -96,14 +104,34 @@ def _victim(family: Sequence[psutil.Process], role: str) -> psutil.Process | Non
     return None
 
 
-def _torn(checkout) -> list[str]:
-    torn = []
+def torn(checkout) -> list[str]:
+    """Records of runs, results and figures that are there and not whole."""
+    found = []
     for path in cached(checkout):
         try:
             read_record(path)
         except (ValueError, TypeError):
-            torn.append(path.name)
-    return torn
+            found.append(path.name)
+    for part in ("results/tiny", "figures/tiny"):
+        found += [path.name for path in (checkout.root / part).rglob("*") if path.is_file() and not _whole(path)]
+    return found
+
+
+def _whole(path: Path) -> bool:
+    content = path.read_bytes()
+    if path.suffix in {".json", ".ipynb"}:
+        try:
+            return bool(json.loads(content))
+        except ValueError:
+            return False
+    ends = {".svg": b"</svg>\n", ".png": b"IEND\xaeB`\x82", ".csv": b"\n"}
+    return content.endswith(ends[path.suffix])
+
+
+def strays(checkout) -> list[str]:
+    """Temporary files and folders of writers that are gone."""
+    places = (checkout.root / part for part in ("results", "figures", ".cache/runs", "build", "data"))
+    return [path.name for place in places for path in place.rglob(".*") if re.search(r"\.\d+\.\w+$", path.name)]
 
 
 def _said(checkout) -> str:

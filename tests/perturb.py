@@ -38,6 +38,8 @@ PARTS = ("results", "figures")
 OTHER = {
     "gpt2": "llama",
     "llama": "gpt2",
+    "lstm": "xlstm",
+    "recurrent_gemma": "llama",
     "no": "bf16",
     "channel": "tensor",
     "tensor": "group",

@@ -10,12 +10,14 @@ from scipy.stats import spearmanr
 from common.analysis import expansion as analysis
 from common.analysis.expansion.claims import REST, averaged, statements
 from common.analysis.expansion.foresight import (
+    MEAN,
     PREDICTORS,
     RUN,
     at_equal_size,
     by_seed,
     equal_sets,
     pairs_of,
+    parted,
     rank_correlation,
     regret,
 )
@@ -25,9 +27,10 @@ from common.evidence import prose
 from common.growing.tasks import SETS
 
 SEEDS = (0, 1, 2, 3, 4)
-MARGINS = {"correlation": 0.3, "lead": 0.05, "regret": 0.1}
+MARGINS = {"correlation": 0.3, "lead": 0.05, "regret": 0.1, "parts": 0.1}
 TYPES = ("wider", "deeper", "wider and deeper", "wider")
 COUNT = 8
+OPERATORS = {0: "none", 1: "net2wider"}
 
 
 def candidates(noise=0.0):
@@ -43,7 +46,7 @@ def candidates(noise=0.0):
                         "key": f"{task}{seed}{number}", "task": task, "seed": seed,
                         "candidate": "none" if number == 0 else f"c{number}",
                         "type": "none" if number == 0 else TYPES[number % 4],
-                        "operator": "none" if number == 0 else "zero", "test_loss": start - gain,
+                        "operator": OPERATORS.get(number, "zero"), "test_loss": start - gain,
                         "parameters": 100 if number < 5 else 200, "barrier": 0.0, "connected": 1.0,
                         **{name: -gain for name in PREDICTORS if name not in ("m", "parameters", RUN)},
                         "m": gain + noise * rng.normal(),
@@ -68,7 +71,7 @@ def scored(noise=0.0, rate=0.2):
     runs = candidates(noise)
     rates = {"perceptron": rate, "language": rate}
     told = analysis.with_run(analysis.gains(runs), short_runs(runs), rates, 1.0)
-    return analysis.oriented(told, dict.fromkeys(PREDICTORS, 1))
+    return analysis.oriented(told, dict.fromkeys(("perceptron", "language"), dict.fromkeys(PREDICTORS, 1)))
 
 
 def test_gains_are_the_base_trained_on_less_the_candidate():
@@ -126,13 +129,22 @@ def test_the_rate_whose_short_runs_rank_best_is_chosen():
 
 def test_rivals_signs_come_from_the_pilot_and_ours_do_not():
     told = scored().assign(m=lambda own: -own["m"])
+    told.loc[told["task"] == "text", "synflow"] *= -1  # on text the more the better
     signs = analysis.signs(told)
-    assert {name for name, sign in signs.items() if sign < 0} == set(REST) - {"parameters"}
+    minus = {kind: {name for name, sign in own.items() if sign < 0} for kind, own in signs.items()}
+    rivals = set(REST) - {"parameters"}
+    assert minus == {"perceptron": rivals, "language": rivals - {"synflow"}}
     turned = analysis.oriented(told, signs)
     assert by_seed(turned, "snip").tolist() == pytest.approx([1.0] * len(SETS) * len(SEEDS))
     assert by_seed(turned, "m").tolist() == pytest.approx([-1.0] * len(SETS) * len(SEEDS))
     shown = analysis.pilot_table(turned, signs)
-    assert shown.loc["SNIP"].to_dict() == {"promising": "less", "mnist": 1.0, "digits": 1.0, "text": 1.0}
+    ranks = {"mnist": 1.0, "digits": 1.0, "text": 1.0}
+    ways = {"promising, perceptron": "less", "promising, language": "more"}
+    assert shown.loc["SynFlow"].to_dict() == ways | ranks
+    # Fewer parameters may promise more: how many there are stays what it is.
+    fewer = analysis.oriented(told, {kind: own | {"parameters": -1} for kind, own in signs.items()})
+    assert equal_sets(fewer) == equal_sets(turned) == equal_sets(told)
+    assert by_seed(turned, "synflow").tolist() == pytest.approx([1.0] * len(SETS) * len(SEEDS))
 
 
 def test_intervals_over_candidates_and_seeds_hold_their_estimate_and_widen_with_noise():
@@ -140,7 +152,7 @@ def test_intervals_over_candidates_and_seeds_hold_their_estimate_and_widen_with_
     for table in (narrow, wide):
         assert (table["low"] <= table["estimate"]).all()
         assert (table["estimate"] <= table["high"]).all()
-    assert narrow["task"].tolist() == [task for task in SETS for _ in range(2)]
+    assert narrow["task"].tolist() == [task for task in (*SETS, MEAN) for _ in range(2)]
     spans = [(table["high"] - table["low"])[table["predictor"] == "m"].mean() for table in (narrow, wide)]
     assert spans[0] < spans[1]
     # What is the same for all ranks nothing, and has no row.
@@ -154,13 +166,27 @@ def test_leads_are_differences_in_pairs():
     for task in SETS:
         expected = (by_seed(told, "m") - by_seed(told, "snip"))[task].mean()
         assert lead.loc[(task, "snip"), "estimate"] == pytest.approx(expected)
-    assert len(lead) == len(SETS) * (len(PREDICTORS) - 1)
+    assert len(lead) == (len(SETS) + 1) * (len(PREDICTORS) - 1)
+
+
+def test_the_mean_over_tasks_has_an_interval_narrower_than_the_widest_and_rests_on_all():
+    lead = analysis.lead_table(scored(0.02)).set_index(["task", "predictor"])
+    own = lead.loc[[(task, "snip") for task in SETS]]
+    mean = lead.loc[(MEAN, "snip")]
+    assert mean["estimate"] == pytest.approx(own["estimate"].mean())
+    assert mean["low"] < mean["estimate"] < mean["high"]
+    assert mean["high"] - mean["low"] < (own["high"] - own["low"]).max()
+    told = scored(0.02)
+    # A task on which all rank alike has no row of its own, and no mean is made without it.
+    told.loc[told["task"] == "text", "snip"] = 1.0
+    power = analysis.power_table(told, ["m", "snip"])
+    assert set(power.loc[power["task"] == MEAN, "predictor"]) == {"m"}
 
 
 def test_sets_of_equal_size_have_four_candidates_of_two_types():
     told = scored()
     assert equal_sets(told)["mnist"] == {100: ["c1", "c2", "c3", "c4"], 200: ["c5", "c6", "c7", "c8"]}
-    one_type = told.assign(type=np.where(told["parameters"] == 100, "wider", told["type"]))
+    one_type = told.assign(type=np.where(told["size"] == 100, "wider", told["type"]))
     assert list(equal_sets(one_type)["text"]) == [200]
     assert at_equal_size(told, "m").tolist() == pytest.approx([1.0] * len(SETS) * len(SEEDS))
     # Right within the sets and wrong between them.
@@ -168,18 +194,21 @@ def test_sets_of_equal_size_have_four_candidates_of_two_types():
     assert at_equal_size(turned, "m").mean() == pytest.approx(1.0)
     assert by_seed(turned, "m").mean() < 0
     with pytest.raises(UserError, match="no four candidates"):
-        at_equal_size(told.assign(parameters=range(len(told))), "m")
+        at_equal_size(told.assign(size=range(len(told))), "m")
     table = analysis.equal_table(scored(0.02))
-    assert len(table[["task", "set"]].drop_duplicates()) == 2 * len(SETS)
+    assert len(table[["task", "set"]].drop_duplicates()) == 2 * len(SETS) + 1
+    own = table[(table["task"] != MEAN) & (table["predictor"] == "m")]["estimate"]
+    [mean] = table[(table["task"] == MEAN) & (table["predictor"] == "m")]["estimate"]
+    assert mean == pytest.approx(own.mean())
     assert "parameters" not in set(table["predictor"])
 
 
 def walks_of(told):
-    walked = told[told["task"] == "mnist"][["key", "task", "candidate", "seed"]]
+    walked = told[told["task"].isin(analysis.WALKED)][["key", "task", "candidate", "seed"]]
     rows = [
-        {"key": row.key, "count": count, "steps": steps, "m": row.m if (count, steps) != (8, 9) else -row.m}
+        {"key": row.key, "count": count, "steps": steps, "m": way * row.m, "m_at_ends": -row.m}
         for row in told.itertuples()
-        for count, steps in ((4, 5), (8, 9))
+        for count, steps, way in ((4, 5, 1), (8, 9, -1))
     ]
     return analysis.walk_correlations(walked, pd.DataFrame(rows), told)
 
@@ -188,6 +217,7 @@ def test_correlations_by_k_and_t_are_of_the_walks_own_m():
     found = walks_of(scored())
     assert found.groupby(["count", "steps"])["correlation"].mean().to_dict() == pytest.approx({(4, 5): 1, (8, 9): -1})
     assert sorted(found["seed"].unique()) == list(SEEDS)
+    assert set(found["task"]) == set(analysis.WALKED)
 
 
 def test_evidence_is_what_the_claims_say():
@@ -201,6 +231,10 @@ def test_evidence_is_what_the_claims_say():
     np.testing.assert_allclose(found["equal_size"], ones)
     np.testing.assert_allclose(found["choice"], 0 * ones)
     np.testing.assert_allclose(found["stable"], 2 * ones)
+    np.testing.assert_allclose(found["needs_lines"], ones)  # 2 at one place, 0 at the other
+    np.testing.assert_allclose(found["parts_copies"], 0.02 * ones)  # M is the gain: c2, c3, c4 against c1
+    with pytest.raises(UserError, match="mnist has no candidates zero and net2wider of one number"):
+        parted(told.assign(operator="zero"))
     with pytest.raises(UserError, match="not the same seeds"):
         averaged(by_seed(told, "m").drop(("text", 3)))
 
@@ -211,10 +245,11 @@ def test_claims_detect_less_with_fewer_seeds_and_words_fit_any_verdict():
     assert [claim.id for claim in few] == [one.id for one in statements()]
     assert all(a.detectable > b.detectable for a, b in zip(few, many, strict=True))
     power, lead = analysis.power_table(told), analysis.lead_table(told)
+    missed = analysis.power_table(told, statistic=analysis.regret)
     for verdict in ("reproduced", "not reproduced", "inconclusive"):
         record = {"verdict": verdict, "estimate": 0.5, "ci": [0.4, 0.6], "n_to_decide": 9, "n_seeds": 5}
         decided = dict.fromkeys([claim.id for claim in few], record)
-        numbers = analysis.spoken(told, power, lead, decided)
+        numbers = analysis.spoken(told, power, lead, missed, decided)
         text = prose(analysis.SUMMARY, decided, **numbers).data
         assert ("none" in numbers["beaten"]) == (verdict != "reproduced")
         assert f"[{numbers['m_text_low']:.2f}, {numbers['m_text_high']:.2f}]" in text

@@ -54,6 +54,7 @@ def test_the_command_writes_a_model_that_opens_and_computes_the_same(base, tmp_p
 def test_every_way_is_offered_by_the_command(base, tmp_path):
     for how in ("copy_noise", "fpi", "aki", "zero", "random"):
         assert "parameters became" in grow(base, tmp_path / how, {"ff": 60, "layers": 4}, width=how, depth="stack")
+        assert ("--noise 0.01" in (tmp_path / how / "README.md").read_text()) == (how == "copy_noise")
     shown = CliRunner().invoke(app, ["expand", "--help"])
     for how in (*WIDTHS, *DEPTHS):
         assert how in re.sub(r"\s+", " ", shown.output)

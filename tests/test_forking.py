@@ -92,6 +92,8 @@ def test_rows_of_git_come_along_and_claims_and_figures_do_not(tree):
         ("basis", "mine", "there is no study 'basis'; allowed: alignment, bases"),
         ("bases", "My-Study", "'My-Study' can't be the name of a study; allowed: up to 20 small letters"),
         ("bases", "class", "can't be the name"),
+        ("bases", "yes", "can't be the name"),
+        ("bases", "null", "can't be the name"),
         ("bases", "../mine", "can't be the name"),
         ("bases", "m" * (LONGEST + 1), "can't be the name"),
         ("bases", "merging", "there is a study 'merging' already"),
@@ -113,8 +115,9 @@ def test_bad_names_and_overwriting_are_refused_in_one_line_and_nothing_is_writte
     assert content(tree) == before
 
 
-def test_a_write_that_fails_leaves_everything_as_it_was(tree, monkeypatch):
+def test_a_write_that_fails_leaves_everything_as_it_was_and_the_next_try_succeeds(tree, monkeypatch):
     before, written, write = content(tree), [], forking.write_atomic
+    folders = {path for path in tree.rglob("*") if path.is_dir() and ".git" not in path.parts}
 
     def full(path, text):
         if path.name == "tiny.yaml" and path not in written:
@@ -124,9 +127,12 @@ def test_a_write_that_fails_leaves_everything_as_it_was(tree, monkeypatch):
 
     monkeypatch.setattr(forking, "write_atomic", full)
     with pytest.raises(UserError, match="No space left"):
-        fork("bases", "mine", tree)
+        fork("merging", "mine", tree)
     assert written
     assert content(tree) == before
+    assert {path for path in tree.rglob("*") if path.is_dir() and ".git" not in path.parts} == folders
+    fork("merging", "mine", tree)
+    assert "mine" in studies(tree)
 
 
 def test_a_list_that_can_not_be_added_to_is_named(tree):

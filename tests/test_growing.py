@@ -8,14 +8,16 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from common.connectivity import canonical
 from common.errors import UserError
 from common.growing.design import Course, Sizes, Widths
-from common.growing.examination import costs, short_runs, walk_of
+from common.growing.examination import costs, short_runs, size_of, walk_of
 from common.growing.minima import measure_walks, slice_surface
 from common.growing.networks import grow, keep_network, moved, network_of, new_network, open_network
 from common.growing.runs import examine, pretrain
 from common.growing.surfaces import plane
-from common.growing.tasks import task_of
+from common.growing.tasks import FURTHER, SHORT, task_of
+from common.predictors import continuations
 from grown import COURSE, LANGUAGE, PERCEPTRON, write_tables
 
 NETWORKS = {"mnist": PERCEPTRON, "digits": PERCEPTRON, "text": LANGUAGE}
@@ -55,6 +57,30 @@ def test_text_is_bytes_and_splits_share_none(files):
     assert data.logits(model, data.judged).shape == (16 * 2, 256)
     with pytest.raises(UserError, match="validation has"):
         task_of("text", network_of("text", LANGUAGE | {"held_out": 10_000}), 4, **files)
+
+
+def test_every_purpose_has_an_order_of_its_own(files):
+    _, data, _ = opened("text", files)
+    orders = [data.batches(0), data.batches(0, FURTHER), data.batches(0, SHORT), *map(data.continued(0), (0, 1))]
+    length = orders[0].per_epoch
+    seen = [
+        torch.cat([order(step)["input_ids"] for step in range(epoch * length, (epoch + 1) * length)])
+        for order in orders
+        for epoch in range(3)  # an epoch of the one must not be a later one of the other
+    ]
+    assert len({rows.numpy().tobytes() for rows in seen}) == len(seen)
+
+
+def test_noise_is_for_noisy_copies_alone_and_reaches_them(files):
+    _, _, model = opened("mnist", files)
+    with pytest.raises(ValidationError, match="noise is None with width copy_noise"):
+        Widths(widths=[9, 8], width="copy_noise")
+    with pytest.raises(ValidationError, match=r"noise is 0\.1 with width zero"):
+        Widths(widths=[9, 8], width="zero", noise=0.1)
+    ways = [{"width": "net2wider"}, *({"width": "copy_noise", "noise": noise} for noise in (0.1, 0.3))]
+    exact, less, more = (grow(model, {"widths": [9, 8], **way}, seed=0)[0][0].weight for way in ways)
+    assert (less - exact).abs().max() > 0
+    torch.testing.assert_close(more - exact, 3 * (less - exact), atol=1e-6, rtol=1e-4)
 
 
 def test_batches_are_those_of_their_seed(files):
@@ -168,6 +194,14 @@ def test_walks_at_the_course_own_k_and_t_are_its_m(files, bases):
     assert alone["m"] == [found["m"][2]]
     assert found["m"][0] == m
     assert len(set(found["m"])) == 4
+    # Without the lines the loss is lower by what lies between the minima, or higher where a valley does.
+    network, data, _ = opened("mnist", files)
+    start = canonical(grow(open_network(network, data, bases["mnist"]), WIDER["mnist"], 0)[0])
+    ends = continuations(start, data.loss, data.continued(0), walk_of(Course.model_validate(COURSE)))
+    losses = [data.loss_on(end, data.judged) for end in ends]
+    whole = size_of(start, ends, data, walk_of(Course.model_validate(COURSE)))
+    assert found["m_at_ends"][0] == pytest.approx(m + np.log(whole.loss) - np.log(np.mean(losses)), abs=1e-6)
+    assert found["m_at_ends"][0] != found["m"][0]
 
 
 def test_a_slice_goes_through_its_minima(files, bases):

@@ -26,7 +26,7 @@ from pipeline import (
 STUDY = "bases"  # the one that draws least
 RUNS = {
     "bases": 1 + 2 + 2 + 4 + 4 + 1,  # tokenizer, pilot, its evaluation, reported, their evaluation, judges
-    "quantization": 48 + 32 + 4 + 4,  # pilot, reported, Llama, with outliers
+    "quantization": 32 + 32 + 4 + 4,  # pilot, reported, Llama, with outliers
 }
 
 

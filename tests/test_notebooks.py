@@ -116,7 +116,7 @@ def test_magics_are_read_as_the_calls_they_stand_for_and_other_mistakes_are_name
     cells = [nbformat.v4.new_code_cell(text) for text in ("%%bash\nls -l", "%time x = 1", "y = (7\n  % 2)")]
     assert [bool(source) for source in code_cells(nbformat.v4.new_notebook(cells=cells))] == [True] * 3
     assert "7\n  % 2" in code_cells(nbformat.v4.new_notebook(cells=cells))[2]
-    with pytest.raises(UserError, match=r"cell 2, line 1, is not Python: "):
+    with pytest.raises(UserError, match=r"notebook: cell 2, line 1, is not Python: "):
         code_cells(nbformat.v4.new_notebook(cells=[cells[1], nbformat.v4.new_code_cell("def f(:")]))
 
 

@@ -84,6 +84,15 @@ def test_a_readme_without_one_block_is_refused(project, text):
     assert (project / "README.md").read_text() == text
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"a": {}}', '{"a": 1}'])
+def test_torn_claims_are_named_in_one_line(project, text):
+    (project / "results/tiny/one/claims.json").write_text(text)
+    with pytest.raises(UserError, match=r"results/tiny/one/claims.json is damaged \(.*\): run") as refusal:
+        write_readme(project)
+    assert "\n" not in str(refusal.value)
+    assert (project / "README.md").read_text() == README
+
+
 def test_a_scale_without_results_is_refused(project):
     shutil.rmtree(project / "results")
     with pytest.raises(UserError, match="results/tiny holds no claims of one, two"):

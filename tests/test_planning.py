@@ -149,6 +149,13 @@ def test_a_study_without_results_says_so(changes):
     assert changes.of_notebook() == ["there are no results yet"]
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
+def test_a_torn_executed_notebook_is_a_reason_to_run_again(changes, tmp_path, text):
+    (tmp_path / "results/tiny/some/notebook.ipynb").write_text(text)
+    again = reasons.Changes("some", "tiny", dict.fromkeys(reasons.STAMP, "0" * 64), tmp_path)
+    assert again.of_notebook() == ["its results can't be read"]
+
+
 @pytest.fixture
 def planned(tmp_path, monkeypatch):
     """A plan's text by an account of runs, whose notebook runs again."""

@@ -3,7 +3,10 @@
 import shutil
 import subprocess
 
+import pytest
+
 from common import cli
+from common.errors import UserError
 
 
 def test_dvc_and_python_are_those_beside_the_interpreter_where_no_environment_is_active(monkeypatch):
@@ -17,3 +20,26 @@ def test_dvc_and_python_are_those_beside_the_interpreter_where_no_environment_is
     assert found == {name: shutil.which(name, path=str(cli.Path(cli.sys.executable).parent)) for name in found}
     assert None not in found.values()
     assert given["PATH"].endswith("/usr/bin:/bin")
+
+
+@pytest.mark.parametrize("command", [cli.push, cli.pull])
+def test_without_a_remote_nothing_is_prepared_for_it(monkeypatch, command):
+    asked = []
+
+    def config(command, **more):
+        asked.append(command)
+        return subprocess.CompletedProcess(command, 0, stdout="core.analytics=false\n")
+
+    monkeypatch.setattr(subprocess, "run", config)
+    with pytest.raises(UserError, match="no default remote; name one: `dvc remote add --default shared PLACE`"):
+        command("", "tiny")
+    assert asked == [["dvc", "config", "--list"]]
+
+
+def test_an_interrupted_pipeline_says_that_finished_runs_are_kept(monkeypatch):
+    def interrupted(command, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "run", interrupted)
+    with pytest.raises(UserError, match="interrupted; finished runs are kept"):
+        cli._dvc("repro")

@@ -59,6 +59,6 @@ def test_a_record_whose_files_did_not_come_is_not_put_there(tmp_path):
     (tmp_path / "packed/bb2/model").unlink()
     (tmp_path / "packed/bb2").rmdir()
     other = Cache(tmp_path / "other")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(UserError, match=r"packed/bb2 is not there, which run bb2 kept: pull again"):
         unpack(tmp_path / "packed", other)
     assert not other.path("bb2").exists()

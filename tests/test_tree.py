@@ -14,7 +14,7 @@ from common.provenance import SOURCE, imports
 # Each floor imports only from floors below it, and from its own.
 FLOORS = (
     {"environment", "errors", "project"},
-    {"files", "parameters", "processes", "provenance", "rows", "scales"},
+    {"commands", "files", "parameters", "processes", "provenance", "rows", "scales"},
     {"hub", "machine", "signature", "sources"},
     {"gpu_workers", "notebooks"},
     {"architectures", "corpus", "knowledge", "tables", "tokenizer", "models", "batches", "documents", "zoo", "units"},

@@ -71,7 +71,13 @@ def test_a_later_commit_of_other_things_changes_nothing_and_a_new_making_is_bitw
 
 
 ALTERED = {
-    "a figure's number": ("figures/arms.csv", r"(plain,)\d", r"\g<1>9", Level.VERDICTS, "1 of 3 estimates outside"),
+    "a figure's number": (
+        "figures/arms.csv",
+        r"(plain,)\d",
+        r"\g<1>9",
+        Level.VERDICTS,
+        "estimate moved and the runs did",
+    ),
     "a figure's least sure number": (
         "figures/arms.csv",
         r",1\.\d+\n$",
@@ -79,8 +85,29 @@ ALTERED = {
         Level.VERDICTS,
         "worst moved and the runs did",
     ),
+    "a figure's estimate within its interval": (
+        "figures/arms.csv",
+        r"(plain,\d\.\d)\d",
+        r"\g<1>5",
+        Level.VERDICTS,
+        "estimate moved and the runs did not",
+    ),
+    "the end of a figure's interval": (
+        "figures/arms.csv",
+        r"(plain,[\d.]+,\d\.\d)\d",
+        r"\g<1>1",
+        Level.VERDICTS,
+        "moved and the runs did not",
+    ),
     "a figure's word": ("figures/arms.csv", "wide", "broad", Level.VERDICTS, "arm, row 2: wide → broad"),
     "a figure's label": ("figures/arms.svg", "<!-- loss -->", "<!-- gain -->", Level.VERDICTS, "labels: loss → gain"),
+    "a number on a figure's axis": (
+        "figures/arms.svg",
+        r"<!-- (\d\.\d)\d* -->",
+        r"<!-- \g<1>7 -->",
+        Level.VERDICTS,
+        "labels: .* → .*7",
+    ),
     "a figure's line": ("figures/arms.svg", r"<path d=\"M 0 ", '<path d="M 1 ', Level.NUMERICAL, "drawn otherwise"),
     "a table's number": ("results/tables/curve.csv", r"2\.", "7.", Level.VERDICTS, "loss of main"),
     "a table's word": ("results/tables/curve.csv", "all", "one", Level.VERDICTS, "part, row 1: all → one"),
@@ -102,10 +129,31 @@ ALTERED = {
         r'"estimate": 0\.',
         '"estimate": 3.',
         Level.VERDICTS,
-        "not in each other's ci",
+        "wide.estimate: .*, and the runs did not move",
+    ),
+    "an estimate within its interval": (
+        "results/claims.json",
+        r'("estimate": 0\.\d)\d',
+        r"\g<1>7",
+        Level.VERDICTS,
+        "wide.estimate: .*, and the runs did not move",
+    ),
+    "the end of an interval": (
+        "results/claims.json",
+        r'("ci": \[\s*0\.3)\d',
+        r"\g<1>1",
+        Level.VERDICTS,
+        "wide.ci: .*, and the runs did not move",
     ),
     "a metric": ("results/metrics.json", '"steps": 5', '"steps": 6', Level.VERDICTS, "steps: 5 → 6"),
     "a number in prose": ("results/notebook.ipynb", r"helps \(\+0\.4\d\)", "helps (+0.91)", Level.VERDICTS, r"\+0.91"),
+    "the last digit of a number in prose": (
+        "results/notebook.ipynb",
+        r"helps \(\+0\.4\d\)",
+        "helps (+0.47)",
+        Level.VERDICTS,
+        r"1 numbers, first \+0.4\d → \+0.47",
+    ),
     "a word in prose": (
         "results/notebook.ipynb",
         "Width helps",
@@ -162,15 +210,52 @@ def test_a_file_that_is_gone_or_new_is_a_difference(project, name):
 
 
 @pytest.mark.parametrize("content", ["", "{", "key\n", "[]"])
-@pytest.mark.parametrize("name", ["results/claims.json", "results/runs.csv", "results/notebook.ipynb"])
-def test_a_torn_file_is_an_error_or_a_difference_and_never_passes(project, name, content):
+@pytest.mark.parametrize(
+    "name",
+    ["results/claims.json", "results/metrics.json", "results/runs.csv", "results/notebook.ipynb", "figures/arms.csv"],
+)
+def test_a_torn_file_is_named_in_one_line_and_the_others_are_compared(project, name, content):
     project.file(name).write_text(content)
-    if (name, content) in {("results/runs.csv", text) for text in ("{", "[]", "key\n")}:  # tables, if poor ones
-        assert verified(project).level is Level.VERDICTS
+    one = verified(project)
+    told = notes(one)
+    assert "\n" not in told[name]
+    if name.endswith(".csv") and content:  # a table, if a poor one
+        assert one.level is Level.VERDICTS
         return
-    with pytest.raises(UserError, match="toy: results can't be read") as refusal:
-        verified(project)
-    assert "\n" not in str(refusal.value)
+    assert one.level is Level.NONE
+    assert told[name].startswith("can't be read: ")
+    assert {finding.name for finding in one.findings} >= {"results/runs.csv", "figures/arms.svg", "figures/arms.png"}
+    assert [found for found in told if found != name and found.startswith("figures/")] == []
+
+
+def test_torn_results_in_the_commit_never_pass_either(project):
+    project.file("results/claims.json").write_text("{")
+    project.commit()
+    project.git("checkout", "--quiet", "HEAD~", "--", "results", "figures")
+    assert notes(verified(project))["results/claims.json"].startswith("can't be read: ")
+
+
+def test_a_torn_manifest_is_a_line_of_its_own(project):
+    (project.root / "figures/tiny/manifest.json").write_text("{")
+    one = verified(project)
+    assert one.level is Level.BITWISE
+    assert ["manifest.json is not JSON" in line for line in one.altered] == [True]
+
+
+def test_studies_that_are_in_one_of_the_two_alone_have_rows_and_the_others_are_compared(project, capsys):
+    (project.root / "scales/tiny.yaml").write_text("toy: {steps: 5}\nnew: {steps: 5}\ngone: {steps: 5}\n")
+    for part in ("results", "figures"):
+        shutil.copytree(project.file(part), project.root / part / "tiny/gone")
+    project.commit()
+    for part in ("results", "figures"):
+        (project.root / part / "tiny/gone").rename(project.root / part / "tiny/new")
+    found = verify(["toy", "new", "gone"], "tiny", "HEAD", project.root)
+    assert [one.level for one in found] == [Level.BITWISE, None, Level.NONE]
+    assert show(found, "tiny", "HEAD") is Level.NONE
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "new everything – HEAD has nothing of it to compare with" in shown
+    assert "gone everything none results: not here: run `make figures`" in shown
+    assert shown.endswith("holds: none (toy bitwise, new not compared, gone none)")
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import psutil
 import typer
 
+from common.commands import run
 from common.environment import CLUSTER, FRESH, STARTER
-from common.errors import UserError, run_command
+from common.errors import UserError
 from common.processes import only_one
 from common.project import BUILD, ROOT
 from common.scales import current_scale, lend_scale, restore_scale, section, studies
@@ -27,6 +29,8 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 @app.callback()
 def compendium() -> None:
     """Studies of language models, each a notebook that one command regenerates."""
+    # jsonschema, which reads notebooks, would compile a grammar of web addresses for a second; notebooks need none.
+    sys.modules.setdefault("rfc3987_syntax", None)
     # A polite kill ends like Ctrl-C: what was lent is put back.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
@@ -99,7 +103,8 @@ def _redraw(scale: str, study: str) -> None:
     scale = scale or current_scale()
     chosen = _chosen(scale, study)
     there = [study] if study else tabled(chosen, scale)
-    with only_one(BUILD / "locks" / "figures", "compendium figures"):
+    lock = BUILD / "locks" / "figures"
+    with only_one(lock, _holder(lock)):
         for name in there:
             redraw(name, scale)
             sys.stdout.write(f"figures/{scale}/{name}: drawn from results/{scale}/{name}\n")
@@ -135,6 +140,7 @@ def push(
     """Share with DVC's default remote: what studies read, their finished runs, the exported models."""
     from common.sharing import push as push_studies
 
+    _check_remote()
     with _lent(scale, study) as (scale, chosen):
         push_studies(chosen, scale, _dvc)
     sys.stdout.write("pushed; commit dvc.lock, sharing/dvc.lock and checkpoints/dvc.lock, by which others find it\n")
@@ -148,18 +154,35 @@ def pull(
     """Fetch from DVC's default remote what studies read and their finished runs."""
     from common.sharing import pull as pull_studies
 
+    _check_remote()
     with _lent(scale, study) as (scale, chosen):
         new = pull_studies(chosen, scale, _dvc)
     sys.stdout.write(f"{', '.join(chosen)} at {scale}: {new} runs new to this machine\n")
+
+
+def _check_remote() -> None:
+    """Raise `UserError` where DVC knows no default remote, before anything is prepared for it."""
+    if "core.remote=" not in _dvc("config", "--list", stdout=subprocess.PIPE, text=True).stdout:
+        raise UserError("DVC has no default remote; name one: `dvc remote add --default shared PLACE`")
 
 
 @contextmanager
 def _prepared(scale: str, study: str) -> Iterator[tuple[str, list[str]]]:
     """Make what studies rest on, where it changed or is missing; yield the scale, lent to params.yaml, and names."""
     with _lent(scale, study) as (scale, chosen):
+        for name in chosen:
+            _check_notebook(name, scale)
         stages = [stage for name in chosen for stage in (f"tables@{name}-{scale}", f"notebook@{name}")]
         _dvc("repro", f"tokenizer@{scale}", *stages)
         yield scale, chosen
+
+
+def _check_notebook(name: str, scale: str) -> None:
+    """Refuse a notebook, or names of its parameters, that can't be right, before a study's results are taken away."""
+    from common.notebooks import check_parameters, read_notebook
+
+    notebook = read_notebook(ROOT / "notebooks" / f"{name}.ipynb")
+    check_parameters(notebook, section(scale, name), f"scales/{scale}.yaml", name)
 
 
 @contextmanager
@@ -167,12 +190,23 @@ def _lent(scale: str, study: str) -> Iterator[tuple[str, list[str]]]:
     """Lend params.yaml the scale; yield it and the names of the studies, one or all."""
     if (Path.cwd() / "params.yaml").exists() and Path.cwd().resolve() != ROOT.resolve():
         raise UserError(f"this environment belongs to the checkout in {ROOT}; run `make setup` here for one of its own")
-    with only_one(BUILD / "locks" / "figures", "compendium figures"):
+    lock = BUILD / "locks" / "figures"
+    with only_one(lock, _holder(lock)):
         restore_scale()
         scale = scale or current_scale()
         chosen = _chosen(scale, study)
         with lend_scale(scale):
             yield scale, chosen
+
+
+def _holder(lock: Path) -> str:
+    """The command that holds a lock, as far as its process tells."""
+    try:
+        words = psutil.Process(int(lock.read_text())).cmdline()
+    except (OSError, ValueError, psutil.Error):
+        words = []
+    at = next((place for place, word in enumerate(words) if Path(word).name == "compendium"), None)
+    return "compendium" if at is None else " ".join(["compendium", *words[at + 1 : at + 2]])
 
 
 def _chosen(scale: str, study: str) -> list[str]:
@@ -258,10 +292,10 @@ def fork(
     from common.overview import write_readme
 
     made = fork_study(study, new)
-    write_readme()  # which lists it as not run yet
     shown = [str(path) for path in made if path.parts[0] != "results"]
     sys.stdout.write("\n".join(shown) + "\n")
     sys.stdout.write(f"{new}: forked from {study}; commit, so that its rows count, then change what you like\n")
+    write_readme()  # which lists it as not run yet
 
 
 @app.command()
@@ -331,14 +365,18 @@ def score(
     score_tasks(model, tasks, limit=limit, seed=seed, out=out)
 
 
-def _dvc(*arguments: str) -> None:
+def _dvc(*arguments: str, **options: object) -> subprocess.CompletedProcess:
     # The environment need not be active: dvc and the python of its stages are those beside this interpreter.
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
     environment = os.environ | {STARTER: str(os.getpid()), FRESH: "1", "PATH": path}
-    ended = subprocess.run(["dvc", *arguments], cwd=ROOT, env=environment, check=False)
+    try:
+        ended = subprocess.run(["dvc", *arguments], cwd=ROOT, env=environment, check=False, **options)
+    except KeyboardInterrupt:
+        raise UserError("interrupted; finished runs are kept, and the same command goes on from them") from None
     if ended.returncode:
         raise UserError(f"`dvc {' '.join(arguments)}` failed; its message is above")
+    return ended
 
 
 def main() -> None:
-    run_command(app)
+    run(app)

@@ -32,10 +32,12 @@ class Digits:
 
 
 class Batches:
-    """From a step to its batch: a function of the step and the seed alone."""
+    """From a step to its batch: a function of the step and the seed, one number or several, alone."""
 
-    def __init__(self, examples: Batch, size: int, seed: int):
-        self.examples, self.size, self.seed = examples, size, seed
+    def __init__(self, examples: Batch, size: int, *seed: int):
+        self.examples, self.size = examples, size
+        # NumPy takes [3], [3, 0] and [3, 0, 0] for the same seed: how many numbers there are keeps streams apart.
+        self.seed = [len(seed), *seed]
         self.count = len(next(iter(examples.values())))
         self.per_epoch = self.count // size
         if not self.per_epoch:
@@ -45,7 +47,7 @@ class Batches:
     def __call__(self, step: int) -> Batch:
         epoch, place = divmod(step, self.per_epoch)
         if epoch != self.epoch:
-            drawn = np.random.default_rng([self.seed, epoch]).permutation(self.count)
+            drawn = np.random.default_rng([*self.seed, epoch]).permutation(self.count)
             self.epoch, self.order = epoch, torch.from_numpy(drawn)
         chosen = self.order[place * self.size : (place + 1) * self.size]
         return {name: tensor[chosen] for name, tensor in self.examples.items()}

@@ -18,7 +18,7 @@ from common.errors import UserError
 from common.files import write_atomic
 from common.notebooks import read_notebook
 from common.project import ROOT
-from common.scales import studies
+from common.scales import read_sections, studies
 
 LONGEST = 20  # characters of a name: lines that hold it may not grow too long
 ROWS = ("runs.csv", "timing.csv", "tables/*")  # what stands for runs in git; figures and claims are a study's own
@@ -54,22 +54,35 @@ def fork(study: str, new: str, root: Path = ROOT) -> list[Path]:
     contents = sources(study, new, root) | _rows(study, new, root) | _entries(study, new, root)
     contents[root / "tests" / f"test_{new}_study.py"] = TEST.format(new=new, study=study)
     before = {path: path.read_text() if path.exists() else None for path in contents}
+    folders = {folder for path in contents for folder in path.parents if not folder.exists()}
     try:
         for path, text in contents.items():
             write_atomic(path, text)
     except BaseException:
-        for path, text in before.items():
-            path.unlink(missing_ok=True) if text is None else write_atomic(path, text)
+        _undo(before, folders)
         raise
     return [path.relative_to(root) for path in contents]
+
+
+def _undo(before: dict[Path, str | None], folders: set[Path]) -> None:
+    """Have files as they were, and none of the folders that were made: an empty one would count as a name taken."""
+    for path, text in before.items():
+        if text is None:
+            path.unlink(missing_ok=True)
+        elif path.read_text() != text:
+            write_atomic(path, text)
+    for folder in sorted(folders, key=lambda folder: len(folder.parts), reverse=True):
+        if folder.is_dir():
+            folder.rmdir()
 
 
 def check_name(study: str, new: str, root: Path = ROOT) -> None:
     """Raise `UserError` where there is no `study`, or where `new` can't be the name of one or is taken."""
     if study not in studies(root):
         raise UserError(f"there is no study {study!r}; allowed: {', '.join(studies(root))}")
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", new) or keyword.iskeyword(new) or len(new) > LONGEST:
-        allowed = f"up to {LONGEST} small letters, digits and _, a letter first, no word of Python's"
+    word = keyword.iskeyword(new) or yaml.safe_load(new) != new if re.fullmatch(r"[a-z][a-z0-9_]*", new) else True
+    if word or len(new) > LONGEST:
+        allowed = f"up to {LONGEST} small letters, digits and _, a letter first, no word of Python's or YAML's"
         raise UserError(f"{new!r} can't be the name of a study; allowed: {allowed}")
     if new in studies(root):
         raise UserError(f"there is a study {new!r} already; choose another name")
@@ -77,7 +90,7 @@ def check_name(study: str, new: str, root: Path = ROOT) -> None:
     places = [f"notebooks/{new}.ipynb", f"tests/test_{new}_study.py", *modules]
     taken = [place for place in places if (root / place).exists()]
     taken += [str(path.relative_to(root)) for part in ("results", "figures") for path in root.glob(f"{part}/*/{new}")]
-    taken += [f"a section in scales/{path.name}" for path in _scales(root) if new in yaml.safe_load(path.read_text())]
+    taken += [f"a section in scales/{path.name}" for path in _scales(root) if new in read_sections(path)]
     if taken:
         raise UserError(f"{new!r} is taken, nothing is overwritten: there is {', '.join(taken)}")
 

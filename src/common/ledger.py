@@ -4,7 +4,9 @@ import csv
 import io
 import json
 import os
+import re
 import time
+from pathlib import Path
 
 from common.environment import FRESH
 from common.files import write_atomic
@@ -24,10 +26,10 @@ def settle(study: str, scale: str, fingerprint: dict[str, str], took: float) -> 
     """Write down what a run took, in minutes, beside its plan, and say so; a plan of other sources is none."""
     path, planned = PLANS / scale / f"{study}.json", None
     if path.exists():
-        plan = json.loads(path.read_text())
+        plan = _plan(path)
         path.unlink()  # what it planned is done
-        if plan["fingerprint"] == fingerprint:
-            planned = plan["minutes_fresh" if FRESH in os.environ else "minutes"]
+        if plan.get("fingerprint") == fingerprint:
+            planned = plan.get("minutes_fresh" if FRESH in os.environ else "minutes")
     finished = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     row = {"study": study, "scale": scale, "planned": planned, "took": round(took, 2), "finished": finished}
     text = io.StringIO()
@@ -44,6 +46,22 @@ def last(study: str, scale: str) -> str | None:
     return f"last planned {float(rows[-1]['planned']):.1f} min, took {rows[-1]['took']}" if rows else None
 
 
+def _plan(path: Path) -> dict[str, object]:
+    """A plan; an empty one where it is torn, as it decides nothing."""
+    try:
+        plan = json.loads(path.read_text())
+    except ValueError:
+        return {}
+    return plan if isinstance(plan, dict) else {}
+
+
 def _rows() -> list[dict[str, str]]:
+    """Rows of the ledger, torn ones left out."""
     path = PLANS / "ledger.csv"
-    return list(csv.DictReader(io.StringIO(path.read_text()))) if path.exists() else []
+    text = path.read_text(errors="replace") if path.exists() else ""
+    rows = csv.DictReader(io.StringIO(text.replace("\0", "")))
+    return [row for row in rows if set(row) == set(COLUMNS) and _is_number(row["took"]) and _is_number(row["planned"])]
+
+
+def _is_number(text: str | None) -> bool:
+    return bool(re.fullmatch(r"(\d+(\.\d+)?)?", text or ""))

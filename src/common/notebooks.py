@@ -61,15 +61,18 @@ def notebook_digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def code_cells(notebook: NotebookNode) -> list[str]:
-    """Sources of the code cells as plain Python: IPython's magics become the calls they stand for."""
+def code_cells(notebook: NotebookNode, name: str = "notebook") -> list[str]:
+    """Sources of the code cells as plain Python: IPython's magics become the calls they stand for.
+
+    Raises `UserError` at a cell that is no Python; `name` is the notebook's, for the message.
+    """
     sources = []
     for number, cell in enumerate(notebook.cells, start=1):
         if cell.cell_type == "code":
             try:
                 sources.append(_plain(cell.source))
             except SyntaxError as error:
-                raise UserError(f"cell {number}, line {error.lineno}, is not Python: {error.msg}") from error
+                raise UserError(f"{name}: cell {number}, line {error.lineno}, is not Python: {error.msg}") from error
     return sources
 
 
@@ -99,11 +102,11 @@ def check_parameters(notebook: NotebookNode, section: object, where: str, name: 
     names = parameter_names(parameters_cell(notebook, name), name)
     problems = [f"{key} is no parameter of {name}; allowed: {', '.join(names)}" for key in section if key not in names]
     problems += [f"{key} is missing; {name} needs it" for key in names if key not in section]
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     used = {
         node.id
-        for cell in notebook.cells
-        if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", [])
-        for source in code_cells(NotebookNode(cells=[cell]))
+        for cell, source in zip(cells, code_cells(notebook, name), strict=True)
+        if "parameters" not in cell.metadata.get("tags", [])
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
     }

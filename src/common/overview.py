@@ -15,6 +15,7 @@ BLOCK = re.compile(
     r"<!-- results of (\w+): written by `compendium readme` -->\n.*?<!-- end of results -->\n", re.DOTALL
 )
 ROW = 2  # pictures in a row of the gallery
+NEEDED = {"paper", "statement", "ours", "estimate", "ci", "n_seeds", "verdict", "figure"}  # what is shown of a claim
 
 
 def write_readme(root: Path = ROOT) -> str:
@@ -48,7 +49,16 @@ def rendered(scale: str, root: Path = ROOT) -> str:
 
 def _claims(scale: str, study: str, root: Path) -> dict[str, dict]:
     path = root / "results" / scale / study / "claims.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        claims = json.loads(path.read_text())
+        if all(record.keys() >= NEEDED for record in claims.values()):
+            return claims
+        what = "a claim lacks a field"
+    except (ValueError, AttributeError) as error:
+        what = str(error)
+    raise UserError(f"{path.relative_to(root)} is damaged ({what}): run `make figures STUDY={study}`")
 
 
 def _gallery(scale: str, claims: dict[str, dict[str, dict]]) -> list[str]:

@@ -20,8 +20,9 @@ from pathlib import Path
 
 import common.study
 from common.cells import carry_out, checked_cells
+from common.commands import run
 from common.environment import SCALE, WORK
-from common.errors import UserError, run_command
+from common.errors import UserError
 from common.files import atomic_folder
 from common.project import CACHE, ROOT
 from common.scales import section
@@ -130,4 +131,4 @@ def _tokenizer(folder: Path, vocab_size: int) -> Path:
 
 
 if __name__ == "__main__":
-    run_command(lambda: _draw(*sys.argv[1:]))
+    run(lambda: _draw(*sys.argv[1:]))

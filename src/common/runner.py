@@ -77,9 +77,13 @@ class Executed:
         write_atomic(self.work / "results" / "notebook.ipynb", scrubbed(executed, stamp))
         for part in ("results", "figures"):
             target = ROOT / part / self.scale / self.study
-            shutil.rmtree(target, ignore_errors=True)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            (self.work / part).replace(target)
+            try:
+                shutil.rmtree(target, ignore_errors=True)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                (self.work / part).replace(target)
+            except OSError as error:
+                kept = (self.work / part).relative_to(ROOT)
+                raise UserError(f"cannot write {target}: {error.strerror}; what was made is in {kept}") from error
         write_manifest(self.scale)
 
 

@@ -16,7 +16,10 @@ NOTE = BUILD / "locks" / "scale"
 
 def studies(root: Path = ROOT) -> list[str]:
     """Names of the studies, from `params.yaml`."""
-    return _parameter("studies", list, root)
+    names = _parameter("studies", list, root)
+    if not names or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        raise UserError(f"params.yaml: studies is {names!r}, allowed: names of notebooks, one at least, each once")
+    return names
 
 
 def current_scale(root: Path = ROOT) -> str:
@@ -25,7 +28,7 @@ def current_scale(root: Path = ROOT) -> str:
 
 
 def _parameter(name: str, kind: type, root: Path) -> object:
-    value = _read(root / "params.yaml").get(name)
+    value = read_sections(root / "params.yaml").get(name)
     if not isinstance(value, kind):
         raise UserError(f"params.yaml: {name} is {value!r}, allowed: a {kind.__name__}")
     return value
@@ -73,24 +76,29 @@ def scale_names(root: Path = ROOT) -> list[str]:
 def has_section(scale: str, name: str, root: Path = ROOT) -> bool:
     """Whether a scale, if there is such a one, has a section `name`."""
     path = root / "scales" / f"{scale}.yaml"
-    return path.is_file() and name in _read(path)
+    return path.is_file() and name in read_sections(path)
 
 
 def section(scale: str, name: str, root: Path = ROOT) -> dict[str, object]:
-    """Section `name` of a scale; `UserError` where there is no such scale or section."""
+    """Section `name` of a scale; `UserError` where there is no such scale or section, or it holds no knobs."""
     if scale not in scale_names(root):
         raise UserError(f"there is no scale {scale!r}; allowed: {', '.join(scale_names(root))}")
-    sections = _read(root / "scales" / f"{scale}.yaml")
+    sections = read_sections(root / "scales" / f"{scale}.yaml")
     if name not in sections:
-        raise UserError(f"scales/{scale}.yaml has no section {name!r}; it has {', '.join(sections)}")
+        raise UserError(f"scales/{scale}.yaml has no section {name!r}; it has {', '.join(map(str, sections))}")
+    if not isinstance(sections[name], dict):
+        raise UserError(f"scales/{scale}.yaml: {name} is {sections[name]!r}, allowed: indented lines, `knob: value`")
     return sections[name]
 
 
-def _read(path: Path) -> dict[str, object]:
+def read_sections(path: Path) -> dict[str, object]:
+    """A YAML file of sections; `UserError`, one line, where it can't be read or holds something else."""
     try:
-        content = yaml.safe_load(path.read_text())
-    except FileNotFoundError as error:
-        raise UserError(f"there is no {path.name} in {path.parent}") from error
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not text in UTF-8: {error.reason} at byte {error.start}") from error
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):

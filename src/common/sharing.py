@@ -85,6 +85,8 @@ def unpack(place: Path, cache: Cache) -> int:
         if cache.path(record.key).exists():
             continue
         if record.kept:
+            if not (place / record.key).is_dir():
+                raise UserError(f"{place / record.key} is not there, which run {record.key} kept: pull again")
             with atomic_folder(cache.files(record.key)) as folder:
                 shutil.copytree(place / record.key, folder, dirs_exist_ok=True)
         write_atomic(cache.path(record.key), path.read_text())

@@ -79,7 +79,8 @@ def _mistakes(key: str, kind: object, value: object) -> list[str]:
 def _allowed(kind: object) -> str:
     if typing.get_origin(kind) is typing.Annotated:
         base, *limits = typing.get_args(kind)
-        return f"{_allowed(base)} with {', '.join(str(limit) for limit in limits)}"
+        told = [str(part) for limit in limits for part in getattr(limit, "metadata", [limit])]
+        return f"{_allowed(base)} with {', '.join(told)}"
     return kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind).replace("typing.", "")
 
 

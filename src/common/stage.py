@@ -12,8 +12,9 @@ from itertools import accumulate
 
 import typer
 
+from common.commands import run
 from common.environment import CLUSTER, STARTER
-from common.errors import UserError, run_command
+from common.errors import UserError
 from common.files import atomic_folder, digest, write_atomic
 from common.ledger import settle
 from common.processes import exit_with, only_one
@@ -51,11 +52,13 @@ def corpus() -> None:
 def tokenizer(scale: str) -> None:
     """Training text → a tokenizer, and every split of every table as one stream of token ids."""
     import numpy as np
+    from pydantic import PositiveInt
 
     from common.tables import read_table
     from common.tokenizer import encode_documents, train_tokenizer
 
     knobs = section(scale, "tokenizer")
+    _check(f"scales/{scale}.yaml: tokenizer", knobs, tables=list[str], vocab_size=PositiveInt, characters=PositiveInt)
     texts = {
         f"{name}-{split}": _some(documents["text"].tolist(), knobs["characters"])
         for name in knobs["tables"]
@@ -67,6 +70,16 @@ def tokenizer(scale: str) -> None:
     with atomic_folder(BUILD / "tokens" / scale) as streams:
         for name, documents in texts.items():
             np.save(streams / f"{name}.npy", encode_documents(documents, folder))
+
+
+def _check(where: str, knobs: dict[str, object], **types: object) -> None:
+    """Raise `UserError` where knobs are not of these names and types."""
+    from common.signature import mistakes
+
+    problems = [f"{name} is no knob; allowed: {', '.join(types)}" for name in knobs if name not in types]
+    problems += [f"{name} is missing" for name in types if name not in knobs]
+    if problems := problems + mistakes(types, knobs):
+        raise UserError(f"{where}: {'; '.join(problems)}")
 
 
 def _some(texts: list[str], characters: int) -> list[str]:
@@ -110,7 +123,8 @@ def notebook(study: str) -> None:
 @app.command()
 def tables(study: str, scale: str) -> None:
     """Hashes of the data tables that a study names, so that other studies' data does not touch it."""
-    names = section(scale, study)["tables"]
+    names = section(scale, study).get("tables")
+    _check(f"scales/{scale}.yaml: {study}", {"tables": names}, tables=list[str])
     allowed = {path.stem for path in DATA.glob("*.jsonl")}
     if unknown := set(names) - allowed:
         known = ", ".join(sorted(allowed))
@@ -153,11 +167,15 @@ def _study(study: str, scale: str) -> None:
         raise UserError(f"{study}: {', '.join(changed)} changed while it ran; the result is not kept, run it again")
     executed.publish(before)
     minutes = (time.perf_counter() - begun) / 60
-    sys.stderr.write(f"{study}: done in {minutes:.1f} min{settle(study, scale, before, minutes)}\n")
+    try:
+        planned = settle(study, scale, before, minutes)
+    except UserError as error:  # the results are published; that the time it took isn't noted takes none of them back
+        planned = f" (not noted: {error})"
+    sys.stderr.write(f"{study}: done in {minutes:.1f} min{planned}\n")
 
 
 def main() -> None:
-    run_command(app)
+    run(app)
 
 
 if __name__ == "__main__":

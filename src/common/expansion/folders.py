@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from common.errors import UserError
 from common.expansion.transformers import expand
+from common.expansion.width import WIDTHS
 from common.files import atomic_folder, write_atomic
 from common.merging.companions import copy_tokenizer, read_configuration
 from common.models import parameter_count
@@ -56,7 +57,8 @@ def expand_folder(
         expanded.model.save_pretrained(new)
         copy_tokenizer(folder, new)
         sizes = ",".join(f"{name}={size}" for name, size in to.items())
-        command = f"compendium expand {folder.name} --to {sizes} --how {width} --depth {depth} --seed {seed} OUT"
+        command = f"compendium expand {folder.name} OUT --to {sizes} --how {width} --depth {depth} --seed {seed}"
+        command += f" --noise {noise}" if WIDTHS[width].noise else ""
         write_atomic(new / "README.md", _card(out.name, folder.name, done, command))
     return done
 

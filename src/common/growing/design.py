@@ -72,6 +72,7 @@ class Grown(Knobs):
 
     width: Way | None = None
     depth: Deep | None = None
+    noise: Annotated[float, Field(gt=0, lt=1)] | None = None  # of noisy copies, in standard deviations of a tensor
 
     @model_validator(mode="after")
     def _grows(self) -> Self:
@@ -81,6 +82,8 @@ class Grown(Knobs):
                 raise ValueError(
                     f"{name} is {getattr(self, name)}, allowed: a way where a size asks for it, and only there"
                 )
+        if (self.noise is not None) != (self.width == "copy_noise"):
+            raise ValueError(f"noise is {self.noise} with width {self.width}, allowed: with copy_noise, and only there")
         if not (wider or deeper):
             raise ValueError("nothing grows: name a size")
         return self
@@ -126,8 +129,9 @@ class Slices(Knobs):
 
 
 class Margins(Knobs):
-    """The smallest rank correlation, difference of two, and share of the best gain that matter."""
+    """The smallest rank correlation, difference of two, share of the best gain, and difference of M that matter."""
 
     correlation: PositiveFloat
     lead: PositiveFloat
     regret: PositiveFloat
+    parts: PositiveFloat

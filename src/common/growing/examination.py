@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from common.connectivity import hessian_trace
 from common.growing.design import Course, Pace
-from common.growing.tasks import Task
+from common.growing.tasks import SHORT, Task
 from common.landscape import sharpness
 from common.models import parameter_count
 from common.predictors import (
@@ -40,8 +40,7 @@ def walk_of(course: Course) -> Walk:
 
 def manifold(model: nn.Module, task: Task, walk: Walk, seed: int) -> Manifold:
     """The manifold of minima around `model`; `seed` sets the order of the data in each continuation."""
-    outputs = _logits(task)
-    return measure(model, task.loss, lambda number: task.batches(seed, 1 + number), task.judged, outputs, walk)
+    return measure(model, task.loss, task.continued(seed), task.judged, _logits(task), walk)
 
 
 def size_of(start: nn.Module, ends: Sequence[nn.Module], task: Task, walk: Walk) -> Manifold:
@@ -99,7 +98,7 @@ def short_runs(
 ) -> list[dict[str, float]]:
     """Short runs at these learning rates and shares of M's cost; `promise` is minus the validation loss.
 
-    They see the batches with which training on begins, in the same order.
+    They see the training data in an order of their own, as M's continuations do.
     """
     full = costs(task, walk_of(course))["m"]
     rows = []
@@ -109,7 +108,7 @@ def short_runs(
             promise = short_run(
                 model,
                 task.loss,
-                task.batches(seed, 0),
+                task.batches(seed, SHORT),
                 lambda end: task.loss_on(end, task.validation),
                 steps=steps,
                 learning_rate=rate,

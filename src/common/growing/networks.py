@@ -9,7 +9,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, set_seed
 
 from common.expansion import expand, expand_mlp
-from common.growing.design import Language, Perceptron, Sizes, Widths
+from common.growing.design import Grown, Language, Perceptron, Sizes, Widths
 from common.growing.tasks import BYTES, Task
 from common.models import new_language_model
 
@@ -62,12 +62,17 @@ def grow(model: nn.Module, candidate: dict | None, seed: int) -> tuple[nn.Module
     if isinstance(model, nn.Sequential):
         made = Widths.model_validate(candidate)
         hidden = [layer.out_features for layer in model if isinstance(layer, nn.Linear)][:-1]
-        ways = {"width": made.width or "zero", "depth": made.depth or "identity"}
-        grown = expand_mlp(model, made.widths or hidden, layers=made.layers, seed=seed, **ways)
+        grown = expand_mlp(model, made.widths or hidden, layers=made.layers, seed=seed, **_ways(made))
     else:
         made = Sizes.model_validate(candidate)
-        grown = expand(model, made.to, width=made.width or "zero", depth=made.depth or "identity", seed=seed)
+        grown = expand(model, made.to, seed=seed, **_ways(made))
     return grown.model.eval(), grown.preserves
+
+
+def _ways(made: Grown) -> dict[str, object]:
+    """What an expansion is told; a way that does not matter here still needs a name."""
+    noise = {} if made.noise is None else {"noise": made.noise}
+    return {"width": made.width or "zero", "depth": made.depth or "identity", **noise}
 
 
 @torch.no_grad()

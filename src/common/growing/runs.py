@@ -7,10 +7,10 @@
 from pathlib import Path
 
 from common.errors import UserError
-from common.growing.design import Course
 from common.growing.examination import costs, foretold, short_runs, trained_on, walk_of
-from common.growing.networks import grow, keep_network, moved, new_network, open_network
-from common.growing.opening import columns, opened
+from common.growing.networks import keep_network, moved, new_network
+from common.growing.opening import columns, grown_from, opened
+from common.growing.tasks import FURTHER
 from common.models import parameter_count
 
 POINTS = 10  # of a training curve
@@ -55,10 +55,8 @@ def examine(
     the short runs at `rates` and `shares` of M's cost; `cost` of each predictor.
     Raises `RuntimeError` where an expansion that should preserve the function does not, or one changes nothing.
     """
-    pace = Course.model_validate(course)
-    knobs, data = opened(task, network, pace.judged, scikit_learn, mnist, sotu)
-    start = open_network(knobs, data, bases[base])
-    model, preserves = grow(start, grown, seed)
+    whence = (bases[base], task, network, course, grown, seed, scikit_learn, mnist, sotu)
+    start, model, preserves, data, pace = grown_from(*whence)
     distance = moved(start, model, data)
     if preserves and not distance < LEAST:
         raise RuntimeError(f"{grown} should preserve the function, and logits moved by {distance:.1e}")
@@ -66,7 +64,7 @@ def examine(
         raise UserError(f"{grown} makes nothing larger: a candidate must grow")
     predictors = foretold(model, data, pace, seed)
     runs = short_runs(model, data, pace, rates, shares, seed)
-    _, trained = trained_on(model, data, pace.further, POINTS, seed, 0)
+    _, trained = trained_on(model, data, pace.further, POINTS, seed, FURTHER)
     return {
         **predictors,
         "preserves": preserves,

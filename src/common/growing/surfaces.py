@@ -19,7 +19,7 @@ def plane(
     the way from the first minimum to the second, y at a right angle to it. Rows: x, y, loss; and `minimum`, x, y, loss.
     """
     start = canonical(model)
-    ends = continuations(start, task.loss, lambda number: task.batches(seed, 1 + number), walk)[:3]
+    ends = continuations(start, task.loss, task.continued(seed), walk)[:3]
     first, second, third = torch.stack([flatten(end) for end in ends]).double()
     scale = flatten(start).double().norm()
     along = (second - first) / (second - first).norm()

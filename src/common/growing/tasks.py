@@ -17,6 +17,7 @@ from common.training import Batch, language_loss
 
 EACH = 8  # every eighth position of a text gives a probe
 BYTES = 256
+FURTHER, SHORT, CONTINUED = 0, 1, 2  # orders of the data with a seed: training on, short runs, continuations
 SETS = ("mnist", "digits", "text")
 
 
@@ -37,7 +38,11 @@ class Task:
 
     def batches(self, *seed: int) -> Batches:
         """Batches of training data; each epoch passes over all in a new order."""
-        return Batches(self.train, self.batch_size, list(seed))
+        return Batches(self.train, self.batch_size, *seed)
+
+    def continued(self, seed: int) -> Callable[[int], Batches]:
+        """The batches of each continuation from one network, by its number."""
+        return lambda number: self.batches(seed, CONTINUED + number)
 
     @torch.no_grad()
     def loss_on(self, model: nn.Module, batch: Batch) -> float:

@@ -12,7 +12,7 @@ from common.hallucination.reading import World
 from common.hallucination.world import Facts, facts_of
 from common.tasks.answers import answers
 from common.tasks.calibration import auroc, calibration_error
-from common.tasks.items import Item, Task
+from common.tasks.items import OFFERED, Item, Task
 from common.zoo import load
 
 SUMMARIES = "summaries"
@@ -28,20 +28,22 @@ def evaluate(
 
     `answers` has a row for each task, group and temperature: see `by_group`. `calibration` has one for each task: how
     far the model's confidence is from how often it is right, and whether it tells right answers from wrong ones.
+    `examples` has what was answered word for word: see `first_of_each`.
     """
     if model not in models:
         raise UserError(f"no model {model!r}; there are {', '.join(models)}")
     loaded, words = load(str(models[model]))
     knobs = World.model_validate(world)
     table = facts_of(pd.read_json(facts, lines=True, dtype=False), knobs.population, seed)
-    rows, sure = [], []
+    rows, sure, examples = [], [], []
     for task in questions(table, number, seed):
         for temperature in temperatures if task.name in SAMPLED else (0.0,):
             said = answers(loaded, words, task, temperature=temperature, seed=seed)
             rows.append(by_group(task, said, Facts(table)).assign(temperature=temperature))
             if temperature == 0:
                 sure.append({"task": task.name} | calibration(said))
-    found = {"answers": pd.concat(rows), "calibration": pd.DataFrame(sure)}
+                examples.append(first_of_each(task, said))
+    found = {"answers": pd.concat(rows), "calibration": pd.DataFrame(sure), "examples": pd.concat(examples)}
     # A table of a run holds no NaN.
     return {name: own.astype(object).where(own.notna(), None).to_dict("list") for name, own in found.items()}
 
@@ -51,19 +53,46 @@ def by_group(task: Task, said: pd.DataFrame, facts: Facts) -> pd.DataFrame:
 
     `wrong` is the share of answers that are not right, which for each task is what is hallucinated; of summaries, which
     may leave things out, the mean share of names that the story does not have (see `entity_precision`). `memorised` is
-    the share that says what memory says against the prompt.
+    the share that says what memory says against the prompt, `chance` that of right answers that guesses would be (see
+    `chance`). `outcomes` has how wrong each item's answer is, in the items' order, with a space between.
     """
     right = said["correct"]
     if task.name == SUMMARIES:
         pairs = zip(task.items, said["answer"], strict=True)
         right = pd.Series([entity_precision(item, text, facts) for item, text in pairs])
-    table = said.assign(wrong=1 - right)
+    table = said.assign(wrong=1 - right, chance=[chance(item, task, facts) for item in task.items])
     groups = pd.DataFrame([dict(item.groups) for item in task.items]).assign(all="all")
     rows = []
     for breakdown in groups:
         for value, own in table.groupby(groups[breakdown], sort=False):
             place = {"task": task.name, "aspect": task.aspect, "breakdown": breakdown, "value": value}
-            rows.append(place | {"items": len(own)} | own[["wrong", "memorised"]].mean().to_dict())
+            shares = own[["wrong", "memorised", "chance"]].mean().to_dict()
+            outcomes = " ".join(f"{share:.3g}" for share in own["wrong"])
+            rows.append(place | {"items": len(own)} | shares | {"outcomes": outcomes})
+    return pd.DataFrame(rows)
+
+
+def chance(item: Item, task: Task, facts: Facts) -> float:
+    """How often a guess is right: among what is offered, or among all objects of the right one's relation.
+
+    It is 0 where an answer is more than a name.
+    """
+    if task.kind in OFFERED:
+        return 1 / (1 + len(item.wrong))
+    return next((1 / len(known) for known in facts.objects.values() if item.right[0] in known), 0.0)
+
+
+def first_of_each(task: Task, said: pd.DataFrame) -> pd.DataFrame:
+    """The first item of each group of the task's first breakdown, with what was answered, whatever that is."""
+    first: dict[str, int] = {}
+    for number, item in enumerate(task.items):
+        first.setdefault(next(iter(item.groups.values())), number)
+    rows = [
+        {"task": task.name, "value": value, "prompt": item.prompt, "right": item.right[0].strip()}
+        | said.loc[number, ["answer", "correct", "memorised", "confidence"]].to_dict()
+        for value, number in first.items()
+        for item in [task.items[number]]
+    ]
     return pd.DataFrame(rows)
 
 
@@ -83,6 +112,6 @@ def names_in(text: str, facts: Facts) -> list[str]:
 
 
 def calibration(said: pd.DataFrame) -> dict[str, float]:
-    """Expected calibration error in ten bins of width, and how well confidence tells right from wrong (AUROC)."""
+    """Expected calibration error in ten bins of equal width, and how well confidence tells right from wrong (AUROC)."""
     error = calibration_error(said["confidence"].clip(0, 1), said["correct"], bins=10)
     return {"error": error, "auroc": auroc(said["confidence"], said["correct"]), "items": len(said)}

@@ -5,12 +5,12 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-import yaml
-
 from common.comparing import flat
+from common.errors import UserError
+from common.notebooks import read_notebook
 from common.project import BUILD, ROOT
 from common.provenance import import_closure, source_digest, versions
-from common.scales import section
+from common.scales import read_sections, section
 
 STAMP = {"notebook": "notebook", "code": "code", "parameters": "parameters", "data": "data", "tokens": "data"}
 
@@ -20,18 +20,25 @@ class Changes:
 
     def __init__(self, study: str, scale: str, fingerprint: dict[str, str], root: Path = ROOT):
         self.study, self.scale, self.root = study, scale, root
-        path = root / "results" / scale / study / "notebook.ipynb"
-        self.stamp = json.loads(path.read_text())["metadata"]["compendium"] if path.exists() else {}
+        self._place = root / "results" / scale / study / "notebook.ipynb"
+        self.stamp = self._stamp()
         self.parts = [
             part for name, part in STAMP.items() if self.stamp.get(f"{name} digest") != fingerprint[name][:16]
         ]
         if self.stamp.get("versions") != ", ".join(f"{name} {version}" for name, version in versions().items()):
             self.parts.append("versions")
 
+    def _stamp(self) -> dict[str, str]:
+        """What the executed notebook says it was made with; nothing where there is none, or it is torn."""
+        try:
+            return dict(read_notebook(self._place).metadata["compendium"])
+        except (UserError, KeyError, TypeError, ValueError):
+            return {}
+
     def of_notebook(self) -> list[str]:
         """Why the notebook runs again; nothing where it doesn't."""
         if not self.stamp:
-            return ["there are no results yet"]
+            return ["its results can't be read" if self._place.exists() else "there are no results yet"]
         imported = json.loads((BUILD / "notebooks" / f"{self.study}.code.json").read_text())
         told = {"parameters": self._knobs(), "code": sorted(self.modules() & imported.keys())}
         return [f"{part} ({', '.join(told[part])})" if told.get(part) else part for part in dict.fromkeys(self.parts)]
@@ -50,7 +57,7 @@ class Changes:
 
     def _knobs(self) -> list[str]:
         """Names of the parameters that dvc.lock has otherwise."""
-        locked = yaml.safe_load((self.root / "dvc.lock").read_text())["stages"]
+        locked = read_sections(self.root / "dvc.lock").get("stages", {})
         stage = locked.get(f"study@{self.study}-{self.scale}", {"params": {}})
         old = dict(flat(stage["params"].get(f"scales/{self.scale}.yaml", {}).get(self.study, {})))
         now = dict(flat(section(self.scale, self.study, self.root)))

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
 from common.analysis.hallucination.arms import ATTENTION, BASE, HYBRID, KINDS, RECURRENT, TUNED
-from common.figures import PAGE, PALETTE, forest, grouped_rows, label_lines, use_style
+from common.figures import PAGE, PALETTE, RULE, forest, grouped_rows, label_lines, use_style
 
 COLORS = dict(zip(KINDS, PALETTE, strict=False))
 ROW = 0.19  # inches that a row takes
@@ -26,9 +26,12 @@ def early(table: pd.DataFrame) -> Figure:
 
 
 def by_task(table: pd.DataFrame) -> Figure:
-    """The map: wrong answers by task, a panel for each, a row for each arm. `table`: see `map_table`."""
+    """The map: wrong answers by task, a panel for each, a row for each arm; dashed, guesses. `table`: `map_table`."""
     order = table.drop_duplicates("task").sort_values("aspect", kind="stable")
-    return _forests(table, "task", "wrong answers", order["task"].tolist(), columns=3)
+    figure = _forests(table, "task", "wrong answers (dashed: of who guesses)", order["task"].tolist(), columns=3)
+    for guess, ax in zip(order["guess"], figure.axes, strict=False):
+        ax.axvline(guess, color=RULE, linestyle="--", linewidth=0.8, zorder=0)
+    return figure
 
 
 def size(table: pd.DataFrame) -> Figure:
@@ -63,6 +66,7 @@ def ladder(table: pd.DataFrame) -> Figure:
             own = table[(table["aspect"] == aspect) & (table["stage"] == stage)]
             _line(ax, own["share"], own, words, COLORS[HYBRID], style)
         ax.set(title=aspect, xlabel="share of layers that are attention")
+        ax.set_xticks(sorted(table["share"].unique()))
         ax.xaxis.set_major_formatter(PercentFormatter(1))
     return _finished(figure, axes)
 
@@ -71,10 +75,27 @@ def between(table: pd.DataFrame) -> Figure:
     """Conflicts not answered from the story, against what stands between. `table`: see `between_table`."""
     figure, axes = _panels(table["between"].unique())
     for name, ax in axes.items():
-        _lines(ax, table[table["between"] == name], "count")
+        own = table[table["between"] == name]
+        _lines(ax, own, "count")
         ax.set(xlabel=BETWEEN[name])
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set_xticks(sorted(own["count"].unique()))
     return _finished(figure, axes)
+
+
+def temperature(table: pd.DataFrame) -> Figure:
+    """Wrong answers against the temperature, a panel for each task. `table`: see `temperature_table`."""
+    figure, axes = _panels(table["task"].unique())
+    for task, ax in axes.items():
+        _lines(ax, table[table["task"] == task], "temperature")
+        ax.set(title=task, xlabel="temperature of decoding")
+        ax.set_xticks(table["temperature"].unique())
+    return _finished(figure, axes)
+
+
+def calibration(table: pd.DataFrame) -> Figure:
+    """Calibration error, and AUROC of confidence, a panel for each and task. `table`: see `calibration_table`."""
+    panels = table.assign(panel=table["task"] + ", " + table["measure"])
+    return _forests(panels, "panel", "calibration error (0% is best), AUROC (100% is best, 50% is chance)")
 
 
 def _forests(table: pd.DataFrame, panel: str, label: str, order: Sequence[str] = (), columns: int = 2) -> Figure:
@@ -98,6 +119,8 @@ def _forests(table: pd.DataFrame, panel: str, label: str, order: Sequence[str] =
         forest(ax, own["arm"].tolist(), *numbers, colors=colors, rows=own["height"], line=None)
         ax.set(title=name, xlim=(-0.02, 1.02), ylim=(rows[-1] + 0.6, -0.6))
         ax.xaxis.set_major_formatter(PercentFormatter(1))
+    # Panels share the axis, and the last one may lack an arm.
+    grid.flat[0].set_yticks(list(height.values()), list(height))
     for ax in list(grid.flat)[len(names) :]:
         ax.set_visible(False)
     figure.supxlabel(label)

@@ -12,8 +12,11 @@ def verdicts(content: bytes) -> dict[str, str]:
     return {name: str(record["verdict"]) for name, record in json.loads(content).items()}
 
 
-def compare_claims(old: bytes, new: bytes) -> tuple[Level, list[str]]:
-    """Level of `claims.json`, and what differs."""
+def compare_claims(old: bytes, new: bytes, moved: bool) -> tuple[Level, list[str]]:
+    """Level of `claims.json`, and what differs.
+
+    Estimates follow from the runs: they may move within each other's intervals where the runs `moved`, and only there.
+    """
     one, other = json.loads(old), json.loads(new)
     before, after = verdicts(old), verdicts(new)
     if before != after:
@@ -34,6 +37,8 @@ def compare_claims(old: bytes, new: bytes) -> tuple[Level, list[str]]:
         return Level.VERDICTS, words + off
     if not off:
         return Level.NUMERICAL, []
+    if not moved:
+        return Level.VERDICTS, [f"{off[0]}, and the runs did not move", *off[1:]]
     return (Level.VERDICTS, outside) if outside else (Level.STATISTICAL, off)
 
 

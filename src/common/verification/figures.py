@@ -6,15 +6,15 @@ import pandas as pd
 from common.verification.arms import CHANCE
 from common.verification.levels import Level
 from common.verification.tables import compare, numbers
-from common.verification.texts import svg_labels
+from common.verification.texts import svg_labels, svg_texts
 from common.verification.tolerances import tolerance_of
 
 
 def compare_data(old: bytes, new: bytes, moved: bool) -> tuple[Level, list[str]]:
     """Level of a figure's CSV, and what differs.
 
-    Estimates with intervals must lie in each other's, but for the few that chance allows. Numbers without an interval
-    are functions of the runs: they may move where the runs `moved`, and only there.
+    All numbers are functions of the runs: they may move where the runs `moved`, and only there. Estimates with
+    intervals must then lie in each other's, but for the few that chance allows.
     """
     compared = compare(old, new)
     notes = compared.notes
@@ -22,16 +22,14 @@ def compare_data(old: bytes, new: bytes, moved: bool) -> tuple[Level, list[str]]
         return Level.VERDICTS, notes
     if not notes:
         return Level.NUMERICAL, compared.small
-    intervals = _intervals(compared.old)
-    bare = compared.off.keys() - {name for names in intervals for name in names}
+    if not moved:
+        return Level.VERDICTS, [f"{', '.join(sorted(compared.off))} moved and the runs did not", *notes]
     outside, tried = 0, 0
-    for names in intervals:
+    for names in _intervals(compared.old):
         apart = _apart(*([numbers(table[name]) for name in names] for table in (compared.old, compared.new)))
         outside, tried = outside + apart.sum(), tried + len(apart)
     if outside > CHANCE * tried:
         return Level.VERDICTS, [f"{outside} of {tried} estimates outside each other's intervals", *notes]
-    if bare and not moved:
-        return Level.VERDICTS, [f"{', '.join(sorted(bare))} moved and the runs did not", *notes]
     return Level.STATISTICAL, notes
 
 
@@ -54,11 +52,16 @@ def _apart(old: list[pd.Series], new: list[pd.Series]) -> np.ndarray:
 
 
 def compare_pictures(old: bytes, new: bytes, of_data: Level) -> tuple[Level, list[str]]:
-    """Level of an SVG whose data agree at `of_data`: its labels must be the same words."""
-    before, after = svg_labels(old), svg_labels(new)
-    if before != after:
-        gone, more = (", ".join(sorted((a - b).elements())) for a, b in ((before, after), (after, before)))
-        return Level.VERDICTS, [f"labels: {gone or 'nothing'} → {more or 'nothing'}"]
-    if of_data is Level.BITWISE:
+    """Level of an SVG whose data agree at `of_data`.
+
+    Its labels must be the same words and, where it was drawn from the same data, hold the same numbers.
+    """
+    same = of_data is Level.BITWISE
+    for labels in (svg_labels, svg_texts) if same else (svg_labels,):
+        before, after = labels(old), labels(new)
+        if before != after:
+            gone, more = (", ".join(sorted((a - b).elements())) for a, b in ((before, after), (after, before)))
+            return Level.VERDICTS, [f"labels: {gone or 'nothing'} → {more or 'nothing'}"]
+    if same:
         return Level.NUMERICAL, ["drawn otherwise from the same data"]
     return of_data, []

@@ -15,7 +15,7 @@ DIGITS = 16  # of a digest, in a stamp
 def code_of_study(study: str, root: Path = ROOT) -> str:
     """Digest of each module that a study's notebook imports, directly or through others, as JSON."""
     source = read_notebook(root / "notebooks" / f"{study}.ipynb")
-    return json.dumps(import_closure(code_cells(source), root / "src"), indent=1) + "\n"
+    return json.dumps(import_closure(code_cells(source, study), root / "src"), indent=1) + "\n"
 
 
 def sources(study: str, scale: str, root: Path = ROOT) -> dict[str, str]:

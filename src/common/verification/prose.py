@@ -12,8 +12,8 @@ from common.verification.texts import close, first_difference, numbers_of, words
 def compare_notebooks(old: NotebookNode, new: NotebookNode, moved: bool) -> tuple[Level, list[str]]:
     """Level of an executed notebook, and what differs.
 
-    Words must be the same, and sources where both name one source notebook. Printed numbers may differ by one in their
-    last digit; by more, where the runs `moved`.
+    Words must be the same, and sources where both name one source notebook. Where the runs `moved`, printed numbers may
+    differ by one in their last digit, and by more at a lower level; where they did not, not at all.
     """
     made = [book.metadata.get("compendium", {}) for book in (old, new)]
     first = 0 if made[0] == made[1] else 1  # the first cell shows the stamp
@@ -32,7 +32,7 @@ def compare_notebooks(old: NotebookNode, new: NotebookNode, moved: bool) -> tupl
         numbers = numbers_of(before), numbers_of(after)
         if words_of(before) != words_of(after) or len(numbers[0]) != len(numbers[1]):
             words.append(f"cell {number}: {first_difference(before, after)}")
-        elif far := [pair for pair in zip(*numbers, strict=True) if not close(*pair)]:
+        elif far := [(a, b) for a, b in zip(*numbers, strict=True) if not (close(a, b) if moved else a == b)]:
             off.append(f"cell {number}: {len(far)} numbers, first {far[0][0]} → {far[0][1]}")
     if words:
         return Level.VERDICTS, words + off

@@ -15,17 +15,20 @@ from common.scales import section
 from common.verification import stamps
 from common.verification.levels import Finding, Level, weakest
 from common.verification.manifest import altered
-from common.verification.snapshots import changed_modules, commit_of, committed, present
+from common.verification.snapshots import Snapshot, changed_modules, commit_of, committed, present
 from common.verification.study import compare_study
 
-PARTS = ("runs", "tables", "claims", "metrics", "figure data", "pictures", "notebook", "other files")
+PARTS = ("everything", "runs", "tables", "claims", "metrics", "figure data", "pictures", "notebook", "other files")
 COLOURS = dict(zip(Level, ("green", "green", "cyan", "yellow", "red"), strict=True))
 WIDTH = 120  # where the output is no terminal
 
 
 @dataclass(frozen=True)
 class Verified:
-    """One study compared with a commit. `causes`: how they were made otherwise; `altered`: what was changed since."""
+    """One study compared with a commit. `causes`: how they were made otherwise; `altered`: what was changed since.
+
+    Without findings where the commit holds nothing of the study.
+    """
 
     study: str
     findings: list[Finding]
@@ -33,31 +36,45 @@ class Verified:
     altered: list[str]
 
     @property
-    def level(self) -> Level:
-        return weakest(finding.level for finding in self.findings)
+    def level(self) -> Level | None:
+        return weakest(finding.level for finding in self.findings) if self.findings else None
 
 
 def verify(studies: list[str], scale: str, ref: str, root: Path = ROOT) -> list[Verified]:
-    """Compare the results of studies that are here with those that a commit holds; studies that it lacks are left out.
+    """Compare the results of studies that are here with those that a commit holds.
 
-    Raises `UserError` on an unknown scale or commit, where the commit holds none of the studies, and where results
-    that it holds are not here.
+    Raises `UserError` on an unknown scale or commit, where the commit holds none of the studies, and where nothing that
+    it holds of them is here.
     """
     commit = commit_of(ref, root)
-    found = []
+    found, here = [], False
     for study in studies:
         section(scale, study, root)
         old, new = committed(scale, study, commit, root), present(scale, study, root)
-        if old and not new:
-            raise UserError(f"{ref} holds results/{scale}/{study}, and they are not here: run `make figures`")
-        if old:
-            findings, causes = compare_study(study, old, new)
-            if causes[:1] == [stamps.CODE]:
-                causes[0] += _named(changed_modules(study, commit, root))
-            found.append(Verified(study, findings, causes, altered(scale, study, root)))
-    if not found:
+        here |= bool(old and new)
+        found.append(_verified(scale, study, commit, root, old, new))
+    held = [one.study for one in found if one.findings]
+    if not held:
         raise UserError(f"{ref} holds no results of {', '.join(studies)} at the scale {scale}: nothing to compare with")
+    if not here:
+        raise UserError(f"{ref} holds results/{scale}/{held[0]}, and they are not here: run `make figures`")
     return found
+
+
+def _verified(scale: str, study: str, commit: str, root: Path, old: Snapshot, new: Snapshot) -> Verified:
+    if not old:
+        return Verified(study, [], [], [])
+    if not new:
+        gone = Finding(study, "everything", "results/results", Level.NONE, ("not here: run `make figures`",))
+        return Verified(study, [gone], ["not known, as its results are not here"], [])
+    findings, causes = compare_study(study, old, new)
+    if causes[:1] == [stamps.CODE]:
+        causes[0] += _named(changed_modules(study, commit, root))
+    try:
+        changed = altered(scale, study, root)
+    except UserError as error:
+        changed = [str(error)]
+    return Verified(study, findings, causes, changed)
 
 
 def _named(modules: list[str]) -> str:
@@ -70,11 +87,14 @@ def show(verified: list[Verified], scale: str, ref: str) -> Level:
 
     Returns the level that holds of all.
     """
-    level = weakest(one.level for one in verified)
+    level = weakest(one.level for one in verified if one.level is not None)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=f"{scale}, compared with {ref}", title_justify="left")
     for name in ("study", "what", "agrees", "what differs most, and likely why"):
         table.add_column(name, overflow="fold", no_wrap=name == "study")
     for one in verified:
+        if one.level is None:
+            table.add_row(one.study, "everything", "–", f"{ref} has nothing of it to compare with")
+            continue
         rows = _by_file(one) if len(verified) == 1 else _by_part(one)
         if one.level is Level.BITWISE:
             rows = [("everything", Level.BITWISE, f"{len(one.findings)} files")]
@@ -86,7 +106,7 @@ def show(verified: list[Verified], scale: str, ref: str) -> Level:
         table.add_section()
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH)
     console.print(table)
-    held = {one.study: one.level.name.lower() for one in verified}
+    held = {one.study: "not compared" if one.level is None else one.level.name.lower() for one in verified}
     console.print(f"holds: {level.name.lower()} ({', '.join(f'{study} {name}' for study, name in held.items())})")
     return level
 

@@ -1,14 +1,16 @@
 """One study's results here, compared with those that a commit holds."""
 
+from collections.abc import Callable
+
 import nbformat
 from nbformat import NotebookNode
+from pandas import Series
 
-from common.errors import UserError
 from common.verification import stamps
 from common.verification.arms import CHANCE, Measured, arms_of, means_apart, of_runs, of_table
-from common.verification.claims import compare_claims, compare_metrics, verdicts
+from common.verification.claims import compare_claims, compare_metrics
 from common.verification.figures import compare_data, compare_pictures
-from common.verification.levels import Finding, Level, weakest
+from common.verification.levels import Finding, Level
 from common.verification.prose import compare_notebooks, strange_pictures
 from common.verification.snapshots import Snapshot
 from common.verification.tables import Comparison, compare
@@ -18,26 +20,34 @@ RUNS, CLAIMS, METRICS, NOTEBOOK = (
 )
 
 
+Judged = tuple[Level, list[str]]  # a level, and what differs, the gravest first
+UNREADABLE = (ValueError, KeyError, IndexError, TypeError, AttributeError, nbformat.ValidationError)
+
+
 def compare_study(study: str, old: Snapshot, new: Snapshot) -> tuple[list[Finding], list[str]]:
     """What came of comparing each file of a study, and how their makings differ, the gravest first.
 
-    Raises `UserError` where a file can't be read.
+    Of a file that can't be read nothing agrees; the others are compared all the same.
     """
     try:
-        return _findings(study, old, new), _causes(old, new)
-    except (ValueError, KeyError, TypeError, AttributeError, nbformat.ValidationError) as error:
-        raise UserError(
-            f"{study}: results can't be read: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        ) from error
+        causes = _causes(old, new)
+    except UNREADABLE:
+        causes = ["not known, as the notebook that says so can't be read"]
+    return _findings(study, old, new), causes
+
+
+def _judged(compare: Callable[..., Judged], *arguments: object) -> Judged:
+    try:
+        return compare(*arguments)
+    except UNREADABLE as error:
+        return Level.NONE, [f"can't be read: {type(error).__name__}: {' '.join(str(error).split())[:100]}"]
 
 
 def _findings(study: str, old: Snapshot, new: Snapshot) -> list[Finding]:
-    same_verdicts = CLAIMS in old and CLAIMS in new and verdicts(old[CLAIMS]) == verdicts(new[CLAIMS])
     found: dict[str, Finding] = {}
 
     def note(name: str, level: Level, notes: list[str]) -> None:
-        floor = Level.NONE if name == CLAIMS and not same_verdicts else Level.VERDICTS
-        found[name] = Finding(study, part_of(name), name, min(level, floor), tuple(notes))
+        found[name] = Finding(study, part_of(name), name, level, tuple(notes))
 
     for name in old.keys() | new.keys():
         if name not in new or name not in old:
@@ -49,20 +59,16 @@ def _findings(study: str, old: Snapshot, new: Snapshot) -> list[Finding]:
     for name, (level, notes) in _tables(old, new).items():
         if name in both:
             note(name, level, notes)
-    moved = (
-        weakest(finding.level for finding in found.values() if finding.part in {"runs", "tables"}) >= Level.STATISTICAL
-    )
+    # A number of them is another; what made them, which their keys name, may be another while all numbers are the same.
+    moved = any(finding.notes for finding in found.values() if finding.part in {"runs", "tables"})
+    compared = {"figure data": compare_data, "claims": compare_claims, "metrics": compare_metrics}
     for name in both:
-        if part_of(name) == "figure data":
-            note(name, *compare_data(old[name], new[name], moved))
-        elif name == CLAIMS:
-            note(name, *compare_claims(old[name], new[name]))
-        elif name == METRICS:
-            note(name, *compare_metrics(old[name], new[name], moved))
+        if compare := compared.get(part_of(name)):
+            note(name, *_judged(compare, old[name], new[name], moved))
     for name in both:
         data = found.get(f"{name.rpartition('.')[0]}.csv")
         if name.endswith(".svg"):
-            note(name, *compare_pictures(old[name], new[name], data.level if data else Level.BITWISE))
+            note(name, *_judged(compare_pictures, old[name], new[name], data.level if data else Level.BITWISE))
     for name in both:
         if name.endswith(".png"):
             drawing = found.get(f"{name.rpartition('.')[0]}.svg")
@@ -70,11 +76,12 @@ def _findings(study: str, old: Snapshot, new: Snapshot) -> list[Finding]:
             notes = ["the picture differs and its drawing does not"] if altered else []
             note(name, Level.VERDICTS if altered else drawing.level, notes)
     if NOTEBOOK in both:
-        note(NOTEBOOK, *compare_notebooks(*(_notebook(files[NOTEBOOK]) for files in (old, new)), moved))
-    if NOTEBOOK in new:
+        note(NOTEBOOK, *_judged(_notebooks, old[NOTEBOOK], new[NOTEBOOK], moved))
+    if NOTEBOOK in new and found[NOTEBOOK].level < Level.VERDICTS:
         pictures = {content for name, content in new.items() if name.endswith(".png")}
-        if strange := strange_pictures(_notebook(new[NOTEBOOK]), pictures):
-            note(NOTEBOOK, Level.VERDICTS, strange)
+        level, strange = _judged(_strange, new[NOTEBOOK], pictures)
+        if strange:
+            note(NOTEBOOK, level, strange)
     return [found[name] for name in sorted(found)]
 
 
@@ -86,32 +93,40 @@ def part_of(name: str) -> str:
     return named.get(name, "tables" if name.startswith("results/tables/") else "other files")
 
 
-def _tables(old: Snapshot, new: Snapshot) -> dict[str, tuple[Level, list[str]]]:
+def _tables(old: Snapshot, new: Snapshot) -> dict[str, Judged]:
     """Levels of `runs.csv` and of the tables beside it."""
     if RUNS not in old or RUNS not in new:
         return {}
-    runs = compare(old[RUNS], new[RUNS])
-    if runs.words or runs.length:  # other runs: there are no arms whose means could be compared
-        found = {name: compare(old[name], new[name]) for name in _tables_of(old, new)}
-        levels = {
-            name: (Level.VERDICTS, x.notes) if x.notes else (Level.NUMERICAL, x.small) for name, x in found.items()
-        }
-        return {RUNS: (Level.VERDICTS, runs.notes)} | levels
-    arms = arms_of(runs.old, [name for name in runs.old if runs.old[name].equals(runs.new[name])])
-    measured = [of_runs(table, list(runs.off), arms) for table in (runs.old, runs.new)]
-    found = {RUNS: _level(runs, *measured)}
-    for name in _tables_of(old, new):
-        table = compare(old[name], new[name])
-        measured = [of_table(*pair, arms) for pair in ((table.old, runs.old), (table.new, runs.new))]
-        found[name] = _level(table, *measured)
-    return found
+    tables = _tables_of(old, new)
+    try:
+        runs = compare(old[RUNS], new[RUNS])
+        if not (runs.words or runs.length):
+            arms = arms_of(runs.old, [name for name in runs.old if runs.old[name].equals(runs.new[name])])
+            measured = [of_runs(table, list(runs.off), arms) for table in (runs.old, runs.new)]
+            found = {RUNS: _level(runs, *measured)}
+            return found | {name: _judged(_by_arms, old[name], new[name], runs, arms) for name in tables}
+        of_runs_csv = Level.VERDICTS, runs.notes
+    except UNREADABLE as error:
+        of_runs_csv = Level.NONE, [f"can't be read: {type(error).__name__}: {error}"]
+    # Other runs, or none that can be read: there are no arms whose means could be compared.
+    return {RUNS: of_runs_csv} | {name: _judged(_by_cells, old[name], new[name]) for name in tables}
+
+
+def _by_arms(old: bytes, new: bytes, runs: Comparison, arms: Series) -> Judged:
+    table = compare(old, new)
+    return _level(table, *(of_table(*pair, arms) for pair in ((table.old, runs.old), (table.new, runs.new))))
+
+
+def _by_cells(old: bytes, new: bytes) -> Judged:
+    table = compare(old, new)
+    return (Level.VERDICTS, table.notes) if table.notes else (Level.NUMERICAL, table.small)
 
 
 def _tables_of(old: Snapshot, new: Snapshot) -> list[str]:
     return sorted(name for name in old.keys() & new.keys() if part_of(name) == "tables" and old[name] != new[name])
 
 
-def _level(compared: Comparison, old: Measured, new: Measured) -> tuple[Level, list[str]]:
+def _level(compared: Comparison, old: Measured, new: Measured) -> Judged:
     """Level of a table, by its cells, else by the means of its arms."""
     if not compared.notes:
         return Level.NUMERICAL, compared.small
@@ -128,6 +143,14 @@ def _causes(old: Snapshot, new: Snapshot) -> list[str]:
     if NOTEBOOK not in old or NOTEBOOK not in new:
         return []
     return stamps.differences(_notebook(old[NOTEBOOK]), _notebook(new[NOTEBOOK]))
+
+
+def _notebooks(old: bytes, new: bytes, moved: bool) -> Judged:
+    return compare_notebooks(_notebook(old), _notebook(new), moved)
+
+
+def _strange(executed: bytes, figures: set[bytes]) -> Judged:
+    return Level.VERDICTS, strange_pictures(_notebook(executed), figures)
 
 
 def _notebook(content: bytes) -> NotebookNode:

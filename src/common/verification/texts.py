@@ -40,6 +40,11 @@ def first_difference(old: str, new: str) -> str:
 
 
 def svg_labels(content: bytes) -> Counter[str]:
-    """Words that a figure of ours shows, numbers blanked: matplotlib notes each text beside its outlines."""
-    labels = (words_of(text) for text in re.findall(r"<!-- (.*?) -->", content.decode(), flags=re.DOTALL))
-    return Counter(label for label in labels if re.search(r"[^\W\d_]", label))
+    """Words that a figure of ours shows, numbers blanked."""
+    labels = Counter(words_of(text) for text in svg_texts(content).elements())
+    return Counter({label: number for label, number in labels.items() if re.search(r"[^\W\d_]", label)})
+
+
+def svg_texts(content: bytes) -> Counter[str]:
+    """All that a figure of ours shows as text, ticks too: matplotlib notes each text beside its outlines."""
+    return Counter(" ".join(text.split()) for text in re.findall(r"<!-- (.*?) -->", content.decode(), flags=re.DOTALL))

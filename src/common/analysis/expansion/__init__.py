@@ -1,12 +1,14 @@
 """The expansion study: its runs, how well each predictor foresaw the gain, its claims."""
 
-from common.analysis.expansion.claims import TASKS, check_walks, declare, evidence
+from common.analysis.expansion.claims import TASKS, WALKED, check_walks, declare, evidence
 from common.analysis.expansion.foresight import (
+    MEAN,
     PREDICTORS,
     RIVALS,
     RUN,
     choose_rates,
     edges,
+    equal_table,
     gains,
     lead_table,
     oriented,
@@ -21,7 +23,6 @@ from common.analysis.expansion.tables import (
     choice_table,
     cost_table,
     curve_table,
-    equal_table,
     flat,
     gain_table,
     pilot_table,
@@ -32,12 +33,14 @@ from common.analysis.expansion.tables import (
 from common.analysis.expansion.words import SUMMARY
 
 __all__ = [
+    "MEAN",
     "NONE",
     "PREDICTORS",
     "RIVALS",
     "RUN",
     "SUMMARY",
     "TASKS",
+    "WALKED",
     "Laboratory",
     "change_table",
     "check_walks",

@@ -19,7 +19,7 @@ PREDICTORS = {
     "m": "M",
     "level": "M's level alone",
     "volume": "M's volume alone",
-    "m_c": "its volume in weights",
+    "m_c": "M_C: volume in weights",
     RUN: "training run of equal cost",
     "parameters": "parameters",
     "loss_before": "loss before",
@@ -33,11 +33,14 @@ PREDICTORS = {
 OURS = ("m", "level", "volume", "m_c", RUN)  # where more is better by definition
 RIVALS = tuple(name for name in PREDICTORS if name not in ("m", "level", "volume", "m_c"))
 RESAMPLES = 2000
+MEAN = "mean"  # over the tasks
 Values = NDArray[np.float64]
 
 
 def gains(runs: pd.DataFrame) -> pd.DataFrame:
-    """The candidates' rows with `gain`, in nats, and `before`, the base's M; the base's own rows are left out.
+    """The candidates' rows with `gain`, in nats, `before`, the base's M, and `size`; the base's own rows are left out.
+
+    `size` is the number of parameters, which `parameters` is too until it is turned as a predictor; see `oriented`.
 
     Raises `UserError` where a base was not trained on itself.
     """
@@ -47,7 +50,8 @@ def gains(runs: pd.DataFrame) -> pd.DataFrame:
     if absent := sorted(set(places) - set(base.index)):
         raise UserError(f"the base of {absent[0]} was not trained on itself")
     found = base.loc[places].reset_index(drop=True)
-    return own.assign(gain=found["test_loss"] - own["test_loss"], before=found["m"], after=own["m"])
+    gain = found["test_loss"] - own["test_loss"]
+    return own.assign(gain=gain, before=found["m"], after=own["m"], size=own["parameters"].astype(int))
 
 
 def with_run(scored: pd.DataFrame, short: pd.DataFrame, rates: Mapping[str, float], share: float) -> pd.DataFrame:
@@ -84,15 +88,20 @@ def edges(tried: pd.DataFrame) -> str:
     return ", ".join(kind for kind, rate in chosen.items() if rate in set(ends.loc[kind])) or "none"
 
 
-def signs(scored: pd.DataFrame) -> dict[str, int]:
-    """Of each predictor, whether more (1) or less (−1) of it goes with gain on these seeds; ours are fixed."""
-    found = {name: float(by_seed(scored, name).mean()) for name in PREDICTORS if name not in OURS}
-    return dict.fromkeys(OURS, 1) | {name: 1 if value >= 0 else -1 for name, value in found.items()}
+def signs(scored: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """By kind of network, whether more (1) or less (−1) of a predictor goes with gain here; ours are fixed."""
+    found = {}
+    for kind, own in scored.groupby(scored["task"].map(kind_of), sort=False):
+        other = {name: float(by_seed(own, name).mean()) for name in PREDICTORS if name not in OURS}
+        found[kind] = dict.fromkeys(OURS, 1) | {name: 1 if value >= 0 else -1 for name, value in other.items()}
+    return found
 
 
-def oriented(scored: pd.DataFrame, way: Mapping[str, int]) -> pd.DataFrame:
-    """`scored` with every predictor such that more promises more."""
-    return scored.assign(**{name: scored[name].astype(float) * sign for name, sign in way.items()})
+def oriented(scored: pd.DataFrame, way: Mapping[str, Mapping[str, int]]) -> pd.DataFrame:
+    """`scored` with every predictor such that more promises more; `way` as `signs` gives it."""
+    by_task = pd.DataFrame({task: way[kind_of(task)] for task in scored["task"].unique()}).T
+    turned = {name: scored[name].astype(float) * scored["task"].map(by_task[name]) for name in PREDICTORS}
+    return scored.assign(**turned)
 
 
 def rank_correlation(pairs: Values) -> Values:
@@ -133,56 +142,100 @@ def pairs_of(scored: pd.DataFrame, task: str, predictor: str) -> Values:
     return np.stack([each.to_numpy(dtype=float) for each in values], axis=-1)
 
 
-def bootstrapped(values: Values, statistic: Callable[[Values], Values]) -> tuple[float, float, float]:
-    """The statistic of `values (seeds, candidates, …)`, with the 95% interval when both are drawn anew.
+def resampled(values: Values, statistic: Callable[[Values], Values]) -> tuple[float, Values]:
+    """The statistic of `values (seeds, candidates, …)`, and of resamples in which both are drawn anew `(resamples,)`.
 
-    The crossed bootstrap (Owen 2007) by percentiles: of few candidates the accelerated one need not be defined.
+    The crossed bootstrap (Owen 2007). Tasks that share candidates or seeds share what is drawn of them.
     """
     rng = np.random.default_rng(0)
     seeds, candidates = values.shape[:2]
     rows = rng.integers(seeds, size=(RESAMPLES, seeds, 1))
     columns = rng.integers(candidates, size=(RESAMPLES, 1, candidates))
-    estimate = float(statistic(values))
-    low, high = np.quantile(statistic(values[rows, columns]), [0.025, 0.975])
+    return float(statistic(values)), statistic(values[rows, columns])
+
+
+def _row(task: str, predictor: str, estimate: float, drawn: Values) -> dict[str, object]:
+    """An estimate with its 95% interval by percentiles: of few candidates the accelerated one need not be defined."""
+    low, high = np.quantile(drawn, [0.025, 0.975])
     # Drawn with repetition, candidates may rank better than all of them do.
-    return estimate, min(float(low), estimate), max(float(high), estimate)
+    place = {"task": task, "predictor": predictor, "estimate": estimate}
+    return place | {"low": min(float(low), estimate), "high": max(float(high), estimate)}
+
+
+def _mean(found: Sequence[tuple[float, Values]]) -> tuple[float, Values]:
+    return float(np.mean([estimate for estimate, _ in found])), np.mean([drawn for _, drawn in found], axis=0)
+
+
+def _table(found: Mapping[tuple[str, str], tuple[float, Values]]) -> pd.DataFrame:
+    """Rows of each task and predictor, and of the mean over tasks where there are several."""
+    rows = [_row(task, predictor, *each) for (task, predictor), each in found.items()]
+    tasks = dict.fromkeys(task for task, _ in found)
+    for predictor in dict.fromkeys(predictor for _, predictor in found):
+        own = [found[task, predictor] for task in tasks if (task, predictor) in found]
+        if len(own) == len(tasks) > 1:
+            rows.append(_row(MEAN, predictor, *_mean(own)))
+    return pd.DataFrame(rows)
+
+
+def _correlations(
+    scored: pd.DataFrame, predictors: Sequence[str], statistic: Callable[[Values], Values]
+) -> dict[tuple[str, str], tuple[float, Values]]:
+    """By task and predictor; what is the same for all candidates, as it may be at equal size, is left out."""
+    found = {}
+    for task in scored["task"].unique():
+        for predictor in predictors:
+            pairs = pairs_of(scored, task, predictor)
+            if not (np.ptp(pairs[..., 0], axis=1) == 0).all():
+                found[task, predictor] = resampled(pairs, statistic)
+    return found
 
 
 def power_table(
     scored: pd.DataFrame, predictors: Sequence[str] = tuple(PREDICTORS), statistic: Callable = rank_correlation
 ) -> pd.DataFrame:
-    """One row a task and predictor: task, predictor, estimate, low, high, over candidates and seeds.
+    """One row a task and predictor, and the mean over tasks: task, predictor, estimate, low, high.
 
-    What is the same for all candidates, as it may be at equal size, is left out.
+    Over candidates and seeds. What is the same for all candidates is left out.
     """
-    rows = []
-    for task in scored["task"].unique():
-        for predictor in predictors:
-            pairs = pairs_of(scored, task, predictor)
-            if (np.ptp(pairs[..., 0], axis=1) == 0).all():
-                continue
-            estimate, low, high = bootstrapped(pairs, statistic)
-            rows.append({"task": task, "predictor": predictor, "estimate": estimate, "low": low, "high": high})
-    return pd.DataFrame(rows)
+    return _table(_correlations(scored, predictors, statistic))
 
 
 def lead_table(scored: pd.DataFrame) -> pd.DataFrame:
-    """How much better M's rank correlation is than each other predictor's: task, predictor, estimate, low, high.
+    """How much better M's rank correlation is than each other predictor's; columns and rows as of `power_table`.
 
     Over candidates and seeds, in pairs: a resample has the same candidates for both.
     """
-    rows = []
+    found = {}
     for task in scored["task"].unique():
         m = pairs_of(scored, task, "m")
         for rival in [name for name in PREDICTORS if name != "m"]:
             other = pairs_of(scored, task, rival)[..., :1]
-            estimate, low, high = bootstrapped(np.concatenate([m, other], axis=-1), _lead)
-            rows.append({"task": task, "predictor": rival, "estimate": estimate, "low": low, "high": high})
-    return pd.DataFrame(rows)
+            found[task, rival] = resampled(np.concatenate([m, other], axis=-1), _lead)
+    return _table(found)
 
 
 def _lead(triples: Values) -> Values:
     return rank_correlation(triples[..., :2]) - rank_correlation(triples[..., [2, 1]])
+
+
+def equal_table(scored: pd.DataFrame) -> pd.DataFrame:
+    """Rank correlation within each set of equal size: task, set, candidates, predictor, estimate, low, high.
+
+    And the mean over tasks, of the mean over a task's sets.
+    """
+    predictors = [name for name in PREDICTORS if name != "parameters"]
+    parts, means = [], {}
+    for task, sets in equal_sets(scored).items():
+        own = scored[scored["task"] == task]
+        found = [
+            _correlations(own[own["candidate"].isin(names)], predictors, rank_correlation) for names in sets.values()
+        ]
+        for (size, names), each in zip(sets.items(), found, strict=True):
+            parts.append(_table(each).assign(set=f"{size:,} parameters", candidates=len(names)))
+        for place in [place for place in found[0] if all(place in each for each in found)]:
+            means[place] = _mean([each[place] for each in found])
+    mean = _table(means)
+    return pd.concat([*parts, mean[mean["task"] == MEAN].assign(set="all sets", candidates=0)], ignore_index=True)
 
 
 def equal_sets(scored: pd.DataFrame, least: int = 4) -> dict[str, dict[int, list[str]]]:
@@ -192,10 +245,22 @@ def equal_sets(scored: pd.DataFrame, least: int = 4) -> dict[str, dict[int, list
     """
     found: dict[str, dict[int, list[str]]] = {}
     told = scored.drop_duplicates(["task", "candidate"])
-    for (task, parameters), own in told.groupby(["task", "parameters"], sort=False):
+    for (task, size), own in told.groupby(["task", "size"], sort=False):
         if len(own) >= least and own["type"].nunique() > 1:
-            found.setdefault(task, {})[int(parameters)] = own["candidate"].tolist()
+            found.setdefault(task, {})[int(size)] = own["candidate"].tolist()
     return found
+
+
+def parted(scored: pd.DataFrame) -> pd.Series:
+    """M of fresh units that nobody reads yet less M of exact copies, of one number of parameters, by task and seed."""
+    rows = {}
+    for (task, seed), own in scored.groupby(["task", "seed"], sort=False):
+        m = own.groupby(["operator", "size"])["m"].mean()
+        sizes = set(m.get("zero", {}).keys()) & set(m.get("net2wider", {}).keys())
+        if not sizes:
+            raise UserError(f"{task} has no candidates zero and net2wider of one number of parameters")
+        rows[task, seed] = float(np.mean([m["zero", size] - m["net2wider", size] for size in sizes]))
+    return pd.Series(rows)
 
 
 def at_equal_size(scored: pd.DataFrame, predictor: str) -> pd.Series:

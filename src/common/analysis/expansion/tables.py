@@ -7,14 +7,15 @@ import pandas as pd
 
 from common.analysis.expansion.claims import REST, TASKS
 from common.analysis.expansion.foresight import (
+    MEAN,
     PREDICTORS,
     RUN,
     by_seed,
-    equal_sets,
-    power_table,
     with_run,
 )
 from common.evidence import mean_interval
+
+ENDS = {"": "estimate", "_low": "low", "_high": "high"}
 
 
 def choice_table(rates: pd.DataFrame, courses: Mapping[str, Mapping]) -> pd.DataFrame:
@@ -23,12 +24,15 @@ def choice_table(rates: pd.DataFrame, courses: Mapping[str, Mapping]) -> pd.Data
     return rates.assign(**{"times training on's": (rates["rate"] / own).round(2)}).round({"correlation": 2})
 
 
-def pilot_table(pilot: pd.DataFrame, way: Mapping[str, int]) -> pd.DataFrame:
-    """What the pilot says of each predictor: whether more or less of it promises gain, and its rank correlation."""
+def pilot_table(pilot: pd.DataFrame, way: Mapping[str, Mapping[str, int]]) -> pd.DataFrame:
+    """What the pilot says of each predictor: whether more or less of it promises gain, and its rank correlation.
+
+    The former by kind of network, the latter by task.
+    """
     rows = [
         {
             "predictor": words,
-            "promising": "more" if way[name] > 0 else "less",
+            **{f"promising, {kind}": "more" if sign[name] > 0 else "less" for kind, sign in way.items()},
             **by_seed(pilot, name).groupby(level=0).mean().round(2).to_dict(),
         }
         for name, words in PREDICTORS.items()
@@ -48,7 +52,7 @@ def change_table(scored: pd.DataFrame) -> pd.DataFrame:
         gain, gain_low, gain_high, _ = mean_interval(own["gain"])
         first = own.iloc[0]
         place = {"task": task, "type": first["type"], "candidate": candidate, "operator": first["operator"]}
-        place |= {"parameters": int(first["parameters"]), "before": own["before"].mean(), "after": own["after"].mean()}
+        place |= {"parameters": int(first["size"]), "before": own["before"].mean(), "after": own["after"].mean()}
         place |= {"estimate": mean, "low": low, "high": high}
         rows.append(place | {"gain": gain, "gain_low": gain_low, "gain_high": gain_high})
     return pd.DataFrame(rows)
@@ -87,17 +91,6 @@ def cost_table(
     return pd.DataFrame(rows, columns=["task", "predictor", "steps", "correlation"])
 
 
-def equal_table(scored: pd.DataFrame) -> pd.DataFrame:
-    """Rank correlation within each set of equal size: task, set, candidates, predictor, estimate, low, high."""
-    parts = []
-    for task, sets in equal_sets(scored).items():
-        for parameters, names in sets.items():
-            own = scored[(scored["task"] == task) & scored["candidate"].isin(names)]
-            found = power_table(own, [name for name in PREDICTORS if name != "parameters"])
-            parts.append(found.assign(set=f"{parameters:,} parameters", candidates=len(names)))
-    return pd.concat(parts, ignore_index=True)
-
-
 def curve_table(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     """Test loss while training on, mean over seeds: task, type, candidate, operator, step, test_loss; the base too."""
     labels = runs.set_index("key")[["task", "type", "candidate", "operator"]]
@@ -108,14 +101,19 @@ def curve_table(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def walk_correlations(walked: pd.DataFrame, walks: pd.DataFrame, scored: pd.DataFrame) -> pd.DataFrame:
-    """Rank correlation of M with the gain by numbers of continuations and steps: seed, count, steps, correlation."""
+    """Rank correlation of M with the gain by task, seed, count (of continuations) and steps, with `correlation`.
+
+    And `at_ends`, that of M with the losses of the minima alone, which knows of no barrier.
+    """
     labels = walked.set_index("key")[["task", "candidate", "seed"]]
     told = walks[walks["key"].isin(labels.index)].join(labels, on="key")
     told = told.merge(scored[["task", "candidate", "seed", "gain"]], on=["task", "candidate", "seed"], validate="m:1")
     rows = []
     for (count, steps), own in told.groupby(["count", "steps"]):
-        for (_, seed), correlation in by_seed(own, "m").items():
-            rows.append({"seed": seed, "count": int(count), "steps": int(steps), "correlation": correlation})
+        whole, at_ends = by_seed(own, "m"), by_seed(own, "m_at_ends")
+        for (task, seed), correlation in whole.items():
+            place = {"task": task, "seed": seed, "count": int(count), "steps": int(steps)}
+            rows.append(place | {"correlation": correlation, "at_ends": at_ends[task, seed]})
     return pd.DataFrame(rows)
 
 
@@ -129,22 +127,33 @@ def surface_table(sliced: pd.DataFrame, surface: pd.DataFrame, minima: pd.DataFr
 
 
 def spoken(
-    scored: pd.DataFrame, power: pd.DataFrame, lead: pd.DataFrame, decided: Mapping[str, Mapping]
+    scored: pd.DataFrame,
+    power: pd.DataFrame,
+    lead: pd.DataFrame,
+    missed: pd.DataFrame,
+    decided: Mapping[str, Mapping],
 ) -> dict[str, float | str]:
-    """Numbers and names of the summary. `power`, `lead`: of every predictor; `decided`: the claims' records."""
-    estimates, leads = (table.set_index(["task", "predictor"]) for table in (power, lead))
+    """Numbers and names of the summary.
+
+    `power`, `lead`, `missed` (regrets): of every predictor; `decided`: the claims' records.
+    """
+    estimates, leads, regrets = (table.set_index(["task", "predictor"]) for table in (power, lead, missed))
     found: dict[str, float | str] = {}
     for task in TASKS:
         found |= {f"{name}_{task}": float(estimates.loc[(task, name), "estimate"]) for name in (RUN, "level")}
+        found |= {f"missed_{name}_{task}": float(regrets.loc[(task, name), "estimate"]) for name in ("m", RUN)}
         for end in ("low", "high"):
             found[f"m_{task}_{end}"] = float(estimates.loc[(task, "m"), end])
             found[f"lead_{task}_{end}"] = float(leads.loc[(task, RUN), end])
+    barred = (scored["connected"].astype(float) < 1).groupby(scored["task"]).mean()
     beaten = [name for name in REST if decided[f"beats_{name}"]["verdict"] == "reproduced"]
     names = {name: PREDICTORS[name] for name in REST}
     return found | {
-        "lead_mean": sum(decided[f"beats_run_{task}"]["estimate"] for task in TASKS) / len(TASKS),
+        **{f"lead_mean{end}": float(leads.loc[(MEAN, RUN), name]) for end, name in ENDS.items()},
         "barrier": float(scored["barrier"].astype(float).max()),
-        "barred": float((scored["connected"].astype(float) < 1).mean()),
+        **{f"barred_{task}": float(share) for task, share in barred.items()},
+        "clear": float(sum(leads.loc[(MEAN, name), "low"] > 0 for name in REST)),
+        "others": float(len(REST)),
         "beaten": ", ".join(names[name] for name in beaten) or "none",
         "unbeaten": ", ".join(words for name, words in names.items() if name not in beaten) or "none",
     }

@@ -1,32 +1,49 @@
 """From models of a world and what they answered to what the study's claims and figures rest on."""
 
 from common.analysis.hallucination.arms import check_arms, kind_of, ladder_share, named, of_models
-from common.analysis.hallucination.claims import declare, evidence
-from common.analysis.hallucination.rates import chosen_rates
+from common.analysis.hallucination.claims import declare, evidence, telling
+from common.analysis.hallucination.examples import examples_table
+from common.analysis.hallucination.rates import check_learnt, chosen_rates, rates_table
+from common.analysis.hallucination.resampling import bootstrapped
 from common.analysis.hallucination.tables import (
     between_table,
+    calibration_table,
     early_table,
     ladder_table,
     map_table,
     matched_table,
     size_table,
+    skill_table,
+    temperature_table,
     tuning_table,
 )
+from common.analysis.hallucination.words import SUMMARY, listed, spoken
 
 __all__ = [
+    "SUMMARY",
     "between_table",
+    "bootstrapped",
+    "calibration_table",
     "check_arms",
+    "check_learnt",
     "chosen_rates",
     "declare",
     "early_table",
     "evidence",
+    "examples_table",
     "kind_of",
     "ladder_share",
     "ladder_table",
+    "listed",
     "map_table",
     "matched_table",
     "named",
     "of_models",
+    "rates_table",
     "size_table",
+    "skill_table",
+    "spoken",
+    "telling",
+    "temperature_table",
     "tuning_table",
 ]

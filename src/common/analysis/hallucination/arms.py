@@ -30,20 +30,32 @@ def kind_of(architecture: Mapping) -> str:
     return {0.0: RECURRENT, 1.0: ATTENTION}.get(share, HYBRID)
 
 
-def check_arms(arms: Mapping[str, Mapping], small: Mapping[str, Mapping]) -> None:
+def check_arms(arms: Mapping[str, Mapping], small: Mapping[str, Mapping], rates: Mapping[str, object]) -> None:
     """Raise `UserError` unless the claims have what they compare.
 
-    Needed are arms of every kind, RecurrentGemmas of at least two shares of attention, and, of the arms that are there
-    in a `small` size too, one of attention and one recurrent; arms of one size have equal numbers of parameters.
+    Needed are arms of every kind, RecurrentGemmas of at least two shares of attention, and one of attention and one
+    recurrent both of the arms that are there in a `small` size too and of those for which `rates` are tried; of every
+    family one arm for which they are. Arms of one size have equal numbers of parameters.
     """
-    for what, several, wanted in (("arms", arms, KINDS), ("small arms", small, (ATTENTION, RECURRENT))):
+    if unknown := rates.keys() - arms.keys():
+        raise UserError(f"rates of {', '.join(sorted(unknown))}, which are not among the arms {', '.join(arms)}")
+    tried = {name: arms[name] for name in rates}
+    families = {arm["family"] for arm in tried.values()}
+    if absent := [name for name, arm in arms.items() if arm["family"] not in families]:
+        raise UserError(f"no rates for {', '.join(absent)}, nor for another arm of the family")
+    for what, several, wanted in (
+        ("arms", arms, KINDS), ("small arms", small, (ATTENTION, RECURRENT)),
+        ("arms with rates", tried, (ATTENTION, RECURRENT)),
+    ):  # fmt: skip
         kinds = [kind_of(arm) for arm in several.values()]
         if absent := [kind for kind in wanted if kind not in kinds]:
             raise UserError(f"{what} are {', '.join(several)}; the study needs one of {', '.join(absent)}")
         if len(sizes := {arm["parameters"] for arm in several.values()}) > 1:
             raise UserError(f"{what} have {sorted(sizes)} parameters; to be compared they need equally many")
-    if unknown := small.keys() - arms.keys():
-        raise UserError(f"small arms {', '.join(sorted(unknown))} are not among the arms {', '.join(arms)}")
+    if unknown := small.keys() - tried.keys():
+        raise UserError(
+            f"small arms {', '.join(sorted(unknown))} are not among the arms with rates: {', '.join(tried)}"
+        )
     if len({ladder_share(arm) for arm in arms.values()} - {None}) < 2:
         raise UserError("one share of attention makes no ladder; give RecurrentGemmas of two shares or more")
 
@@ -57,7 +69,8 @@ def named(runs: pd.DataFrame, arms: Mapping[str, Mapping], size: str) -> pd.Data
     found = runs.assign(arm=names, kind=[kind_of(arms[name]) for name in names], size=size)
     found["model"] = [f"{arm}_{size}_{seed}" for arm, seed in zip(names, runs["seed"], strict=True)]
     for name, own in found.groupby("arm"):
-        require_varied(own["loss of stories"], f"loss of {name} on stories")
+        if own["seed"].nunique() > 1:
+            require_varied(own["loss of stories"], f"loss of {name} on stories")
     return found
 
 

@@ -1,11 +1,13 @@
 """What the study claims, and the differences by seed that decide it."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import pandas as pd
 
 from common.analysis.hallucination.arms import ATTENTION, BASE, RECURRENT, TUNED
 from common.errors import UserError
-from common.evidence import Claim, detectable_effect
+from common.evidence import Claim, detectable_effect, proportion_interval
 from common.hallucination.world import QUARTILES
 
 LARGE, SMALL = "large", "small"
@@ -15,10 +17,31 @@ RARE = {"task": "recall", "breakdown": "frequency", "value": QUARTILES[-1]}
 TRAP = {"task": "endings", "breakdown": "asked", "value": "otherwise"}
 
 
-def share(answers: pd.DataFrame, column: str = "wrong", **wanted: str) -> pd.Series:
-    """Mean share by seed over the arms and tasks of the rows wanted, at temperature 0; each arm is as heavy.
+def telling(pilot: pd.DataFrame, margin: float) -> dict[str, list[str]]:
+    """Tasks that tell models apart, by stage: some arm of the pilot surely beats chance by `margin`, or memory tempts.
 
-    `wanted` are values of columns; without a breakdown the rows for all items of a task count.
+    Surely: so does the lower end of the exact 95% interval over the items of all seeds. On the other tasks all guess,
+    and a mean over them and the rest would only be drawn towards what guessing gives. Where memory tempts, who does not
+    know better answers from memory and does not guess. Of an aspect none of whose tasks tells anything, all are kept.
+    `pilot` has answers as `evidence` takes them.
+    """
+    rows = pilot[(pilot["size"] == LARGE) & (pilot["breakdown"] == "all") & (pilot["temperature"] == 0.0)]
+    found: dict[str, list[str]] = {BASE: [], TUNED: []}
+    for (stage, _), several in rows.groupby(["stage", "aspect"], sort=False):
+        tells = dict.fromkeys(several["task"].unique(), False)
+        for (task, _), own in several.groupby(["task", "arm"], sort=False):
+            right, items = ((1 - own["wrong"]) * own["items"]).sum(), int(own["items"].sum())
+            surely = proportion_interval(round(right), items).low > own["chance"].mean() + margin
+            tells[task] |= bool(surely or own["memorised"].notna().all())
+        found[stage] += [task for task in tells if tells[task]] or list(tells)
+    return found
+
+
+def share(answers: pd.DataFrame, **wanted: object) -> pd.Series:
+    """Mean share of wrong answers by seed over the arms and tasks of the rows wanted, at temperature 0.
+
+    Each arm is as heavy, and each task of an arm. `wanted` are values of columns; without a breakdown the rows for all
+    items of a task count.
     """
     wanted = {"breakdown": "all"} | wanted
     rows = answers[answers["temperature"] == 0.0]
@@ -26,44 +49,50 @@ def share(answers: pd.DataFrame, column: str = "wrong", **wanted: str) -> pd.Ser
         rows = rows[rows[name] == value]
     if rows.empty:
         raise UserError(f"nothing was answered with {', '.join(f'{k}={v}' for k, v in wanted.items())}")
-    return rows.groupby(["seed", "arm"])[column].mean().groupby("seed").mean()
+    return rows.groupby(["seed", "arm"])["wrong"].mean().groupby("seed").mean()
 
 
-def evidence(answers: pd.DataFrame) -> dict[str, np.ndarray]:
+def evidence(answers: pd.DataFrame, tasks: Mapping[str, Sequence[str]]) -> dict[str, np.ndarray]:
     """What decides each claim, by its id: differences by seed, of shares of answers that are wrong.
 
-    `answers`: see `arms.of_models`; all sizes and stages. Arms of the large size count unless a claim is on size.
+    `answers`: see `arms.of_models`; all sizes and stages. Arms of the large size count unless a claim is on size. An
+    aspect is the mean over those of its tasks that are among `tasks`, by stage: see `telling`. What is said of tuning
+    takes for both stages the tasks of tuned models.
     """
     large = answers[answers["size"] == LARGE]
     base, tuned = (large[large["stage"] == stage] for stage in (BASE, TUNED))
     both = set(answers.loc[answers["size"] == SMALL, "arm"])
-    sized = answers[answers["arm"].isin(both) & (answers["stage"] == BASE)]
+    sized = answers[answers["arm"].isin(both) & (answers["stage"] == BASE) & answers["task"].isin(tasks[BASE])]
 
-    def kinds(rows: pd.DataFrame, **wanted: str) -> np.ndarray:
+    def kinds(rows: pd.DataFrame, **wanted: object) -> np.ndarray:
         """Recurrent minus attention."""
         return _paired(*(share(rows, kind=kind, **wanted) for kind in (RECURRENT, ATTENTION)))
 
-    found = {"rare": kinds(base, **RARE), "endings": -kinds(base, column="memorised", **TRAP)}
-    rare, conflict = kinds(base, **RARE), kinds(base, task="conflict")
-    found["differs"] = np.abs(rare - conflict)
-    for arm in sorted(set(base["arm"])):
-        found[f"universal_{identifier(arm)}"] = share(tuned, arm=arm).to_numpy()
+    rare, endings = kinds(base, **RARE), -kinds(tuned, **TRAP)
+    found = {"rare": rare, "endings": endings, "differs": rare + endings}
+    before, after = (rows[rows["task"].isin(tasks[TUNED])] for rows in (base, tuned))
+    each = [share(after, arm=arm, aspect=aspect) for arm in sorted(set(after["arm"])) for aspect in ASPECTS]
+    found["universal"] = pd.concat(each, axis=1).min(axis=1).to_numpy()
     for kind in (ATTENTION, RECURRENT):
         for aspect in ASPECTS:
             smaller, larger = (share(sized, size=size, kind=kind, aspect=aspect) for size in (SMALL, LARGE))
             found[f"size_{kind}_{aspect}"] = _paired(smaller, larger)
-        before, after = (share(rows, kind=kind, aspect="faithfulness") for rows in (base, tuned))
-        found[f"tuning_{kind}"] = _paired(before, after)
+    for kind in (ATTENTION, RECURRENT):
+        first, second = (share(rows, kind=kind, aspect="faithfulness") for rows in (before, after))
+        found[f"tuning_{kind}"] = _paired(first, second)
+    found["tuning_differs"] = found[f"tuning_{ATTENTION}"] - found[f"tuning_{RECURRENT}"]
     return found
 
 
-def declare(pilot: pd.DataFrame, *, seeds: int, margin: float, slight: float) -> list[Claim]:
+def declare(
+    pilot: pd.DataFrame, tasks: Mapping[str, Sequence[str]], *, seeds: int, margin: float, slight: float
+) -> list[Claim]:
     """The claims with the smallest effect that so many `seeds` would see four times in five, by the pilot's spread.
 
-    `pilot` has answers as `evidence` takes them. `margin` is the smallest share of answers that matters, `slight`
+    `pilot` and `tasks` are as `evidence` takes them. `margin` is the smallest share of answers that matters, `slight`
     how far a share may move and count as unmoved.
     """
-    found = evidence(pilot)
+    found = evidence(pilot, tasks)
     level = 0.025 / len(found)
 
     def claim(name: str, paper: str | None, statement: str, ours: str, figure: str, test: str = "greater") -> Claim:
@@ -74,30 +103,29 @@ def declare(pilot: pd.DataFrame, *, seeds: int, margin: float, slight: float) ->
             detectable=detectable_effect(spread, seeds, alpha=level), figure=figure,
         )  # fmt: skip
 
-    arms = {identifier(arm): arm for arm in sorted(set(pilot["arm"]))}
-    less = "share of wrong answers, {}, the smaller size minus the larger"
+    less = "share of wrong answers, {}, base models, the smaller size minus the larger"
+    tuning = "share of wrong answers, faithfulness, before tuning minus after"
+    helps = f"instruction tuning improves the faithfulness of Transformers ({PAPER})"
     return [
+        claim(
+            "universal", f"hallucination is universal ({PAPER})", "every architecture hallucinates on both aspects",
+            "least share of wrong answers of any arm, tuned, on either aspect", "map",
+        ),
+        claim(
+            "differs", f"where models hallucinate differs by architecture ({PAPER})",
+            "recurrent models are further behind attention on rare facts than on memorised endings",
+            "share wrong, recurrent minus attention: rarest quarter of facts (base), minus memorised endings (tuned)",
+            "early",
+        ),
         claim(
             "rare", f"recurrent models are worse on rare facts ({PAPER})",
             "recurrent models know rare facts less often than attention",
-            "share of wrong answers on the rarest quarter of facts, recurrent minus attention", "early",
+            "share of wrong answers on the rarest quarter of facts, base models, recurrent minus attention", "early",
         ),
         claim(
             "endings", f"recurrent models are more robust on MemoTrap ({PAPER})",
             "recurrent models end a proverb from memory, against the instruction, less often than attention",
-            "share of memorised endings, attention minus recurrent", "early",
-        ),
-        claim(
-            "differs", f"where models hallucinate differs by architecture ({PAPER})",
-            "how far recurrent models are behind attention depends on whether memory or the context is asked",
-            "size of the difference between two gaps, recurrent minus attention: rare facts, and conflicts", "map",
-        ),
-        *(
-            claim(
-                f"universal_{name}", f"hallucination is universal ({PAPER})", f"{arm} hallucinates, tuned as it is",
-                "share of wrong answers, mean over tasks", "map",
-            )
-            for name, arm in arms.items()
+            "share of memorised endings, tuned models, attention minus recurrent", "early",
         ),
         *(
             claim(
@@ -111,21 +139,18 @@ def declare(pilot: pd.DataFrame, *, seeds: int, margin: float, slight: float) ->
             for flat in [kind == RECURRENT and aspect == "faithfulness"]
         ),
         claim(
-            f"tuning_{ATTENTION}", f"instruction tuning helps the faithfulness of attention ({PAPER})",
-            "instruction tuning makes attention more faithful",
-            "share of wrong answers on faithfulness, before minus after", "tuning",
+            f"tuning_{ATTENTION}", helps, "instruction tuning makes attention more faithful", tuning, "tuning",
         ),
         claim(
             f"tuning_{RECURRENT}", f"it does almost nothing for models with recurrent layers ({PAPER})",
-            "instruction tuning leaves the faithfulness of recurrent models as it is",
-            "share of wrong answers on faithfulness, before minus after", "tuning", "equivalent",
+            "instruction tuning leaves the faithfulness of recurrent models as it is", tuning, "tuning", "equivalent",
+        ),
+        claim(
+            "tuning_differs", helps + ", and hardly that of models with recurrent layers",
+            "instruction tuning helps attention more than recurrent models", f"{tuning}: attention minus recurrent",
+            "tuning",
         ),
     ]  # fmt: skip
-
-
-def identifier(arm: str) -> str:
-    """An arm's name as part of a claim's id."""
-    return "".join(letter if letter.isalnum() else "_" for letter in arm.lower())
 
 
 def _paired(first: pd.Series, second: pd.Series) -> np.ndarray:

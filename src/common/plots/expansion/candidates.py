@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, SymmetricalLogLocator
 
 from common.analysis.expansion import NONE, PREDICTORS, TASKS
 from common.errors import UserError
@@ -96,7 +96,13 @@ def rival_gains(table: pd.DataFrame, power: pd.DataFrame, task: str) -> Figure:
     for ax in axes.flat[len(names) :]:
         ax.remove()
     for ax, name in zip(axes.flat, names, strict=False):
-        _scatter(ax, own[own["predictor"] == name])
+        points = own[own["predictor"] == name]
+        threshold = _threshold(points["score"])
+        if threshold is not None:
+            ax.set_xscale("symlog", linthresh=threshold)  # before points are drawn, for which it makes room
+        _scatter(ax, points)
+        if threshold is not None:
+            ax.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=threshold, subs=[1]))
         said = f"ρ = {found[name]:.2f}".replace("-", "−") if name in found else "no order"
         ax.set_title(f"{PREDICTORS[name]}\n{said}", fontsize=7)
         ax.tick_params(labelsize=6)
@@ -104,6 +110,13 @@ def rival_gains(table: pd.DataFrame, power: pd.DataFrame, task: str) -> Figure:
     figure.supylabel(NATS)
     _legend(figure, table["type"])
     return figure
+
+
+def _threshold(scores: pd.Series) -> float | None:
+    """Where a logarithmic scale begins, if the largest scores are so far out that a linear one would hide the rest."""
+    size = scores.abs()
+    low, middle, high = size[size > 0].quantile([0.25, 0.5, 1])
+    return float(10 ** np.floor(np.log10(low))) if high > 10 * middle else None
 
 
 def curves(table: pd.DataFrame, tasks: Mapping[str, str]) -> Figure:

@@ -3,8 +3,11 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
+from common.analysis.expansion import NONE, TASKS
 from common.figures import PAGE, PALETTE, use_style
 
 
@@ -30,7 +33,7 @@ def surfaces(table: pd.DataFrame) -> Figure:
         at = own[own["minimum"] > 0]
         ring = pd.concat([at, at.iloc[:1]])
         ax.plot(ring["x"], ring["y"], color="white", linewidth=0.8, marker="o", markersize=3.5)
-        ax.set_title(name, fontsize=6.5)
+        ax.set_title("the base" if name == NONE else name, fontsize=6.5)
         ax.set_aspect("equal")
         ax.tick_params(labelsize=5.5)
     bar = figure.colorbar(drawn, ax=list(axes.flat[: len(names)]))
@@ -45,12 +48,25 @@ def surfaces(table: pd.DataFrame) -> Figure:
 def walks(table: pd.DataFrame, chosen: tuple[int, int]) -> Figure:
     """M's rank correlation with the gain by K and T, mean over seeds, the least below; framed is what was chosen.
 
-    `table`: seed, count, steps, correlation.
+    `table`: task, seed, count, steps, correlation; a panel for each task.
     """
+    tasks = table["task"].unique()
+    use_style()
+    counts = table["count"].nunique()
+    figure, axes = plt.subplots(1, len(tasks), figsize=(PAGE, 0.9 + 0.5 * max(3, counts)), sharey=True, squeeze=False)
+    for ax, task in zip(axes[0], tasks, strict=True):
+        image = _by_walk(ax, table[table["task"] == task], chosen)
+        ax.set_title(TASKS[task])
+    axes[0, 0].set_ylabel("continuations, K")
+    figure.supxlabel("steps of each, T")
+    bar = figure.colorbar(image, ax=list(axes[0]))
+    bar.set_label("rank correlation")
+    return figure
+
+
+def _by_walk(ax: Axes, table: pd.DataFrame, chosen: tuple[int, int]) -> AxesImage:
     by = table.groupby(["count", "steps"])["correlation"]
     mean, least = by.mean().unstack(), by.min().unstack()
-    use_style()
-    figure, ax = plt.subplots(figsize=(PAGE / 2, 0.9 + 0.5 * max(3, len(mean))))
     image = ax.imshow(mean.to_numpy(), cmap="cividis", vmin=0, vmax=1, aspect="auto")
     for row, count in enumerate(mean.index):
         for column, steps in enumerate(mean.columns):
@@ -64,7 +80,4 @@ def walks(table: pd.DataFrame, chosen: tuple[int, int]) -> Figure:
                 ax.add_patch(plt.Rectangle((column - 0.48, row - 0.48), 0.96, 0.96, **box))
     ax.set_xticks(range(len(mean.columns)), [str(steps) for steps in mean.columns])
     ax.set_yticks(range(len(mean.index)), [str(count) for count in mean.index])
-    ax.set(xlabel="steps of each, T", ylabel="continuations, K")
-    bar = figure.colorbar(image, ax=ax)
-    bar.set_label("rank correlation")
-    return figure
+    return image

@@ -9,26 +9,27 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from common.analysis.expansion import PREDICTORS, RUN, TASKS
+from common.analysis.expansion import MEAN, PREDICTORS, RUN, TASKS
 from common.figures import INK, PAGE, PALETTE, RULE, forest, use_style
 
 ROW = 0.17  # inches
+TITLES = {**TASKS, MEAN: "mean of the three"}
 OURS = ("m", "level", "volume", "m_c")
 
 
 def forest_by_task(table: pd.DataFrame, label: str, margin: float | None = None) -> Figure:
-    """An estimate of each predictor with its interval, a panel for each task.
+    """An estimate of each predictor with its interval, a panel for each task and one for their mean.
 
     `table`: task, predictor, estimate, low, high. `margin`: shaded around zero.
     """
     names = [name for name in PREDICTORS if name in set(table["predictor"])]
     use_style()
-    figure, axes = plt.subplots(1, len(TASKS), figsize=(PAGE, 0.75 + ROW * len(names)), sharey=True)
-    for ax, task in zip(axes, TASKS, strict=True):
+    figure, axes = plt.subplots(1, len(TITLES), figsize=(PAGE, 0.75 + ROW * len(names)), sharey=True)
+    for ax, (task, title) in zip(axes, TITLES.items(), strict=True):
         band = None if margin is None else (-margin, margin)
         _estimates(ax, table[table["task"] == task], names, band)
-        ax.set(title=TASKS[task])
-        ax.xaxis.set_major_locator(MaxNLocator(4))
+        ax.set_title(title, fontsize=7)
+        ax.xaxis.set_major_locator(MaxNLocator(3))
     figure.supxlabel(label)
     return figure
 
@@ -48,6 +49,8 @@ def _estimates(ax: Axes, table: pd.DataFrame, names: Sequence[str], band: tuple[
 def equal(table: pd.DataFrame) -> Figure:
     """Rank correlations within sets of candidates of exactly equal parameter count, a panel for each set.
 
+    The last one is of their mean.
+
     `table`: task, set, candidates, predictor, estimate, low, high.
     """
     sets = table[["task", "set", "candidates"]].drop_duplicates()
@@ -62,7 +65,8 @@ def equal(table: pd.DataFrame) -> Figure:
         ax.remove()
     for ax, one in zip(axes.flat, sets.itertuples(), strict=False):
         _estimates(ax, table[(table["task"] == one.task) & (table["set"] == one.set)], names)
-        ax.set_title(f"{TASKS[one.task]}:\n{one.candidates} of {one.set}", fontsize=7)
+        of = f"{one.candidates} of {one.set}" if one.candidates else one.set
+        ax.set_title(f"{TITLES[one.task]}:\n{of}", fontsize=7)
         ax.tick_params(labelbottom=True)
     figure.supxlabel("rank correlation with the gain, within the set")
     return figure

@@ -1,0 +1,134 @@
+"""What params.yaml and the scales hold, or are told that they may not."""
+
+import os
+import sys
+
+import pytest
+
+from common import cli, commands, ledger, stage
+from common.errors import UserError
+from common.processes import only_one
+from common.scales import current_scale, section, studies
+
+
+@pytest.fixture
+def tree(tmp_path):
+    (tmp_path / "scales").mkdir()
+    (tmp_path / "params.yaml").write_text("scale: tiny\nstudies: [toy]\n")
+    (tmp_path / "scales/tiny.yaml").write_text("toy: {tables: [sotu]}\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("params", "says"),
+    [
+        (b"", "must hold sections"),
+        (b"scale: [tiny\n", "is not valid YAML"),
+        (b"scale: tiny\nstudies: \xff\n", "is not text in UTF-8"),
+        (b"scale: tiny\n", r"studies is None, allowed: a list"),
+        (b"scale: tiny\nstudies: []\n", r"studies is \[\], allowed: names of notebooks, one at least"),
+        (b"scale: tiny\nstudies: [no]\n", r"studies is \[False\], allowed: names"),
+        (b"scale: tiny\nstudies: [a, a]\n", r"studies is \['a', 'a'\], allowed: .* each once"),
+    ],
+)
+def test_studies_that_are_none_are_refused_in_one_line(tree, params, says):
+    (tree / "params.yaml").write_bytes(params)
+    with pytest.raises(UserError, match=f"params.yaml.*{says}") as refusal:
+        studies(tree)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_scale_that_is_no_name_is_refused(tree):
+    (tree / "params.yaml").write_text("scale: 3\nstudies: [toy]\n")
+    with pytest.raises(UserError, match=r"scale is 3, allowed: a str"):
+        current_scale(tree)
+    (tree / "params.yaml").unlink()
+    with pytest.raises(UserError, match=r"params.yaml can't be read: No such file"):
+        current_scale(tree)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (b"toy: 3\n", "toy is 3, allowed: indented lines"),
+        (b"toy:\n", "toy is None, allowed: indented lines"),
+        (b"1: {}\n", "has no section 'toy'; it has 1"),
+        (b"toy: {x: \xe9}\n", "is not text in UTF-8"),
+    ],
+)
+def test_a_section_that_holds_no_knobs_is_refused_in_one_line(tree, text, says):
+    (tree / "scales/tiny.yaml").write_bytes(text)
+    with pytest.raises(UserError, match=says) as refusal:
+        section("tiny", "toy", tree)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "says"),
+    [
+        ({"x": 1}, r"toy: tables is None: Input should be a valid array"),
+        ({"tables": "sotu"}, r"toy: tables is 'sotu': Input should be a valid array"),
+        ({"tables": [1]}, r"toy: tables.0 is 1: Input should be a valid string"),
+    ],
+)
+def test_tables_of_a_study_that_are_no_names_are_refused(monkeypatch, knobs, says):
+    monkeypatch.setattr(stage, "section", lambda scale, study: knobs)
+    with pytest.raises(UserError, match=says):
+        stage.tables("toy", "tiny")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"vocab_size": "many"}, "vocab_size is 'many'"),
+        ({"characters": -1}, "characters is -1"),
+        ({"size": 3}, "size is no knob; allowed: tables, vocab_size, characters"),
+        ({"tables": None}, "tables is None"),
+    ],
+)
+def test_knobs_of_the_tokenizer_are_checked_before_it_is_made(monkeypatch, change, says):
+    knobs = {"tables": ["sotu"], "vocab_size": 512, "characters": 1000} | change
+    monkeypatch.setattr(stage, "section", lambda scale, study: knobs)
+    with pytest.raises(UserError, match=f"scales/tiny.yaml: tokenizer: {says}"):
+        stage.tokenizer("tiny")
+
+
+@pytest.mark.parametrize("torn", ["", "study,sc", "\0\0\0", "study,scale,planned,took,finished\na,b,c,d,e,f,g\n"])
+def test_torn_notes_on_plans_keep_no_run_from_its_end(tmp_path, monkeypatch, torn):
+    monkeypatch.setattr(ledger, "PLANS", tmp_path)
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny/toy.json").write_text(torn)
+    (tmp_path / "ledger.csv").write_text(torn)
+    assert ledger.last("toy", "tiny") is None
+    assert ledger.settle("toy", "tiny", {}, 1.5) == ""
+    ledger.write_plan("toy", "tiny", {}, 2.0, 3.0)
+    assert ledger.settle("toy", "tiny", {}, 2.5) in {", planned 2.0", ", planned 3.0"}
+    assert ledger.last("toy", "tiny").endswith("min, took 2.5")
+
+
+def test_what_the_system_refuses_is_one_line(tmp_path, capsys):
+    (tmp_path / "file").touch()
+
+    def command():
+        with only_one(tmp_path / "file/lock", "this"):
+            pass
+
+    with pytest.raises(SystemExit) as ended:
+        commands.run(command)
+    assert str(ended.value).startswith(f"error: {tmp_path}/file: ")
+    assert "\n" not in str(ended.value)
+
+
+def test_a_mistake_in_the_code_is_told_whole():
+    with pytest.raises(ZeroDivisionError):
+        commands.run(lambda: 1 / 0)
+
+
+def test_who_holds_the_lock_is_named_by_its_verb(tmp_path, monkeypatch):
+    lock = tmp_path / "lock"
+    assert cli._holder(lock) == "compendium"
+    lock.write_text(str(os.getpid()))
+    assert cli._holder(lock) == "compendium"  # these tests are no such command
+    holder = [sys.executable, "/somewhere/bin/compendium", "plan", "bases"]
+    monkeypatch.setattr(cli.psutil.Process, "cmdline", lambda process: holder)
+    assert cli._holder(lock) == "compendium plan"
