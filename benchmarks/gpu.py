@@ -16,13 +16,14 @@ from typing import Annotated
 import torch
 import typer
 
+from common.documents import document_loss
 from common.errors import UserError, run_command
 from common.footprint import GIB, OF_STUDY, Footprint, Training, footprint, trainings
 from common.gpu_workers import packed
 from common.machine import Gpu
 from common.models import parameter_count
 from common.preference.adapters import Lora, attach
-from common.training import Plan, adamw, language_loss, train
+from common.training import Plan, adamw, train
 
 SIZES = (24, 80, 141)  # GB of usual GPUs, for which it is told how many runs fit
 CORES = 64  # no limit: what fits is asked of memory alone
@@ -130,7 +131,7 @@ def timed(training: Training, steps: int, device: torch.device, peak: float) -> 
 
     def trained(number: int) -> None:
         pace = Plan(number, 1e-5, 0, log_every=number, precision=training.precision)
-        train(tuned, language_loss, lambda step: {"input_ids": ids}, pace, **run)
+        train(tuned, document_loss, lambda step: {"input_ids": ids, "labels": ids}, pace, **run)
 
     trained(WARM)
     if device.type == "cuda":

@@ -2,13 +2,14 @@
 
 import importlib.util
 import re
+from dataclasses import replace
 
 import pytest
 import torch
 import typer
 from typer.testing import CliRunner
 
-from common.footprint import GIB, trainings
+from common.footprint import GIB, OF_STUDY, trainings
 from common.project import ROOT
 
 specification = importlib.util.spec_from_file_location("gpu_benchmark", ROOT / "benchmarks" / "gpu.py")
@@ -46,6 +47,17 @@ def test_every_training_is_computed_and_measured_on_a_cpu(called, tmp_path):
         assert float(share.rstrip("%")) >= 0
         assert memory == "–"
     assert "no number says what a GPU does" in page.read_text()
+
+
+@pytest.mark.parametrize("study", OF_STUDY)
+def test_what_the_gpu_scale_trains_takes_steps_in_its_precision_when_shrunk(study):
+    """The same kinds of training at the sizes of the tiny scale; a loss that is not finite raises."""
+    large = {each.name: each for each in trainings(study, "gpu")}
+    small = [each for each in trainings(study, "tiny") if each.name in large] or trainings(study, "tiny")[-1:]
+    for each in small:
+        precision = large[each.name].precision if each.name in large else "no"
+        taken = benchmark.timed(replace(each, precision=precision), 2, torch.device("cpu"), peak=1e9)
+        assert taken[0] > 0
 
 
 def test_without_a_gpu_nothing_is_measured_unasked_and_a_plan_says_so(called):

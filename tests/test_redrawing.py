@@ -11,8 +11,9 @@ import runs
 from common import redrawing
 from common.errors import UserError
 from common.redrawing import Rows
-from common.sweep import grid
+from common.sweep import Kept, grid
 from common.sweep.records import Record, from_csv, to_csv
+from common.sweep.workers import Job
 from common.verification.study import CLAIMS, RUNS
 from conftest import copied
 from pipeline import MAKE, content
@@ -116,10 +117,22 @@ def test_a_run_that_two_sweeps_ask_for_has_one_row_of_the_first():
         there(runs.keeps_nothing, [{"x": 1, "log": "l"}], inputs={}, name="third")
 
 
-@pytest.mark.parametrize("held", [(), (record("a", "main", x=1, log="l"), record("b", "main", x=1, log="l"))])
-def test_no_row_and_two_rows_for_a_cell_are_refused(held):
-    with pytest.raises(UserError, match=rf"runs.csv has {len(held)} rows of sweep main with "):
-        rows(*held)(runs.square, [{"x": 1, "log": "l"}], inputs={}, name="main")
+def test_models_of_one_name_have_rows_in_the_order_in_which_they_are_asked_for():
+    def kept(key):
+        return Kept(Job(key, {}, {}), None, "models")
+
+    there = rows(record("a", "main", x=1, log="l", model="m"), record("b", "main", x=1, log="l", model="m"))
+    cells = [{"x": 1, "log": "l", "model": "m"}]
+    first, second = ({"m": kept(key), "other": kept(f"{key}, too")} for key in ("base", "tuned"))
+    asked = [there(runs.square, cells, inputs=inputs, name="main") for inputs in (first, second, first, second)]
+    assert [each.records[0].key for each in asked] == ["a", "b", "a", "b"]
+    with pytest.raises(UserError, match="0 rows of sweep main"):  # there was no third
+        there(runs.square, cells, inputs={"m": kept("another")}, name="main")
+
+
+def test_no_row_for_a_cell_is_refused():
+    with pytest.raises(UserError, match=r"runs.csv has 0 rows of sweep main with "):
+        rows()(runs.square, [{"x": 1, "log": "l"}], inputs={}, name="main")
 
 
 def test_values_that_lists_and_tables_hold_are_compared_as_json():

@@ -40,6 +40,7 @@ class Rows:
     def __init__(self, records: Mapping[str, Record], place: str):
         self.records, self.place = list(records.values()), place
         self.functions: dict[str, set[str]] = {}  # by sweep, what it ran
+        self.told: dict[str, Record] = {}  # by sweep, parameters and runs that are inputs, where parameters don't tell
 
     def __call__(
         self, run: Callable[..., dict], cells: list[dict], *, inputs: Mapping[str, object], name: str, **_: object
@@ -52,15 +53,24 @@ class Rows:
         for record in self.records:
             if record.metrics["sweep"] in same:
                 rows.setdefault(_values(record.metrics, names), []).append(record)
-        records = [self._row(rows, cell, name) for cell in cells]
+        made = {key: kept.job.key for key, kept in inputs.items() if isinstance(kept, Kept)}
+        fixed = made.keys() & signature(run).parameters.keys()
+        records = []
+        for cell in cells:
+            named = fixed | {value for value in cell.values() if isinstance(value, str)}
+            records.append(self._row(rows, cell, name, sorted(key for each, key in made.items() if each in named)))
         if "keep" not in signature(run).parameters:
             return Sweep(records, 0, [])
         pool = Pool(run, Cache(CACHE / "runs"), 1)  # nobody opens what was kept: it is input of runs alone
         return Sweep(records, 0, [Kept(Job(record.key, record.cell, {}), pool, name) for record in records])
 
-    def _row(self, rows: Mapping[str, list[Record]], cell: dict[str, object], name: str) -> Record:
+    def _row(self, rows: Mapping[str, list[Record]], cell: dict[str, object], name: str, made: list[str]) -> Record:
         found = rows.get(_values(cell, [*cell]), [])
         own = [record for record in found if record.metrics["sweep"] == name] or found
+        if len(own) > 1:  # of other models of one name: rows stand in the order in which they were asked for
+            asked = json.dumps([name, cell, made], sort_keys=True, default=str)
+            free = [record for record in own if record.key not in {each.key for each in self.told.values()}]
+            own = [self.told.get(asked) or self.told.setdefault(asked, free[0])] if free or asked in self.told else []
         if len(own) != 1:
             shown = json.dumps(cell, sort_keys=True, default=str)
             raise UserError(
