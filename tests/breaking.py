@@ -52,28 +52,30 @@ def healthy(checkout: Checkout) -> Healthy:
 
 def endured(fault: Fault, state: Healthy) -> dict[str, str]:
     """What a command says when it meets the fault, what is lost, and what is `wrong` about it, if anything."""
+    runs, aside = state.place.root / ".cache/runs", state.place.root / ".cache/aside"
     if fault.cold:
-        shutil.rmtree(state.place.root / ".cache/runs")
+        runs.rename(aside)
     steps = fault.steps(state.place)
     try:
         place = next(steps)
-        there = {} if fault.cold else cached(state.place)
+        there = _finished(place)
         status, output = fault.act(place)
-        there = there or cached(place)
+        there = there or _finished(place)
         half = torn(place)
         place = next(steps)
-        if published(place) != state.whole or cached(place).keys() != there.keys():  # it had begun, or was to begin
+        if published(place) != state.whole or _finished(place).keys() != there.keys():  # it had begun, or was to begin
             place.ok(*FIGURES)
-        now = cached(place)
-        again = sum(now.get(path) != changed for path, changed in there.items())
+        now = _finished(place)
+        again = sum(now.get(name) != changed for name, changed in there.items())
         same = published(place) == state.whole
         left = strays(place)
     except Untried as error:
-        if fault.cold:
-            state.place.ok(*FIGURES)
         return {"said": f"not tried: {error}", "afterwards": "", "wrong": ""}
     finally:
         steps.close()
+        if fault.cold:
+            shutil.rmtree(runs, ignore_errors=True)
+            aside.rename(runs)
     lines = [line.strip() for line in output.splitlines() if re.search(fault.says, line)]
     wrong = [
         f"exit status {status}" if bool(status) != fault.fails else "",
@@ -88,6 +90,10 @@ def endured(fault: Fault, state: Healthy) -> dict[str, str]:
     afterwards = f"{'the same' if same else '**not the same**'}, {again} done again"
     wrong = "; ".join(filter(None, wrong))
     return {"said": said, "afterwards": afterwards, "wrong": f"{wrong}: {output[-1500:]}" if wrong else ""}
+
+
+def _finished(place: Place) -> dict[str, int]:
+    return {path.name: changed for path, changed in cached(place).items()}
 
 
 def _plain(line: str, state: Healthy) -> str:

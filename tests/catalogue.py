@@ -54,6 +54,7 @@ def read_only(name: str) -> Steps:
     def steps(place: Place) -> Iterator[Place]:
         with namespace(place, "--mount") as inside:
             folder = place.checkout.root / name
+            folder.mkdir(parents=True, exist_ok=True)
             as_root(inside, f"mount --bind '{folder}' '{folder}' && mount -o remount,bind,ro '{folder}'")
             yield inside
         yield place
@@ -131,15 +132,19 @@ def interrupted(place: Place) -> tuple[int, str]:
     return process.returncode, output
 
 
-def _record(place: Place, kept: bool) -> Path:
-    """The record of a run of the study that keeps files, or of one that keeps none."""
-    keys = [row["key"] for row in rows_of(place.root / "results/tiny" / STUDY)]
-    paths = [place.root / ".cache/runs" / key[:2] / f"{key}.json" for key in keys]
-    return next(path for path in paths if path.with_suffix("").is_dir() == kept)
+def _record(place: Place) -> Path:
+    """The record of a run of the study that keeps no files."""
+    return next(path for path in _records(place) if not path.with_suffix("").is_dir())
 
 
 def _weights(place: Place) -> Path:
-    return next(_record(place, True).with_suffix("").rglob("*.safetensors"))
+    """Weights of a model that a run of the study kept."""
+    return next(file for path in _records(place) for file in path.with_suffix("").rglob("*.safetensors"))
+
+
+def _records(place: Place) -> list[Path]:
+    keys = [row["key"] for row in rows_of(place.root / "results/tiny" / STUDY)]
+    return [place.root / ".cache/runs" / key[:2] / f"{key}.json" for key in keys]
 
 
 def _data_object(place: Place) -> Path:
@@ -223,14 +228,14 @@ FAULTS = [
     Fault(
         "a finished run's record altered",
         "damaged cache file .*checksum",
-        damaged(lambda place: _record(place, False), _flip),
+        damaged(_record, _flip),
         fails=False,
         again=1,
     ),
     Fault(
         "a finished run's record cut off",
         "damaged cache file",
-        damaged(lambda place: _record(place, False), _half),
+        damaged(_record, _half),
         fails=False,
         again=1,
     ),

@@ -131,6 +131,10 @@ def _of_kills(state: dict) -> list[str]:
             f"At the end, after {state['minutes_killed']:.0f} minutes, results and figures were {same}.",
             f"Finished runs that were done again: {len(state['again'])}. Half files left: {len(state['strays'])}.",
         ]
+    else:
+        told.append(
+            f"**This is not the end of it**: {KILLS} kills are meant, and then the comparison of what came out."
+        )
     rows = [
         f"| {number} | {one['role']} | {one['finished']} | {len(one['orphans'])} | {len(one['torn'])} |"
         for number, one in enumerate(kills, start=1)

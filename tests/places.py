@@ -91,4 +91,4 @@ def namespace(place: Place, *kinds: str) -> Iterator[Place]:
 def as_root(place: Place, command: str) -> None:
     status, output = place.run("sh", "-c", command)
     if status:
-        raise Untried(output.strip().splitlines()[-1])
+        raise Untried(output.strip().splitlines()[0])
