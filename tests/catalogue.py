@@ -268,7 +268,7 @@ FAULTS = [
     Fault("all of the checkout read-only", "Read-only file system", read_only(".")),
     Fault("disk full", "No space left on device", full_disk(0)),
     Fault("disk full after some runs", "error: .*No space left on device", full_disk(400), cold=True),
-    Fault("disk full when drawing", "error: .*No space left on device", full_disk(300)),
+    Fault("disk full when drawing", "error: .*No space left on device", full_disk(60)),
     Fault("no network", "figures/tiny: ", offline, fails=False),
     Fault("no network and no data yet", "no network", offline_without_sources),
     Fault("the same command twice at once", "is already running", untouched, second, cold=True),
