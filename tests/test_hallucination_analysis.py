@@ -385,3 +385,20 @@ def test_the_ladder_climbs_from_no_attention_to_more():
     own = table[(table["aspect"] == "faithfulness") & (table["stage"] == "instruct")]
     assert own["share"].tolist() == pytest.approx([1 / 3, 2 / 3])
     assert own["estimate"].tolist() == pytest.approx([0.4, 0.4])
+
+
+def test_what_tuning_gains_is_told_by_task_and_where_an_answer_is_apart_from_where_none_is():
+    answers = made_answers(noise=0.0)
+    own = answers[(answers["task"] == "conflict") & (answers["breakdown"] == "all")]
+    halves = [
+        own.assign(
+            task="unanswerable", breakdown="answerable", value=value, wrong=np.where(own["stage"] == "base", 0.5, after)
+        )
+        for value, after in (("yes", 0.7), ("no", 0.1))
+    ]
+    whole = own.assign(task="unanswerable", wrong=0.0)
+    table = analysis.gained_table(pd.concat([answers, whole, *halves], ignore_index=True))
+    assert table.loc[("attention", "Llama"), "conflict"] == pytest.approx(0.2)
+    assert table.loc[("attention", "Llama"), "recall"] == pytest.approx(0.0)
+    assert table["answerable"].tolist() == pytest.approx([-0.2] * len(ARMS))
+    assert table["unanswerable"].tolist() == pytest.approx([0.4] * len(ARMS))

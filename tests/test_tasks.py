@@ -2,7 +2,10 @@
 
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -15,10 +18,11 @@ from scipy.special import softmax
 from scipy.stats import bootstrap
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import roc_auc_score
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from typer.testing import CliRunner
 
 from common import cli, zoo
+from common.architectures import Shape, build
 from common.errors import UserError
 from common.files import digest
 from common.project import ROOT
@@ -327,6 +331,22 @@ def test_the_readmes_example_scores_a_model(folder, paths, tmp_path, monkeypatch
     assert command(folder, asked[3], "--out", "again.csv").exit_code == 0
     again = (tmp_path / "again.csv").read_text().splitlines()
     assert (tmp_path / "scores" / "scores.csv").read_text().splitlines()[: len(again)] == again
+
+
+@pytest.mark.parametrize("family", ["lstm", "xlstm"])
+def test_models_of_the_studys_own_classes_are_scored_by_a_process_that_does_nothing_else(
+    family, folder, paths, tmp_path
+):
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    shape = Shape(hidden=16, layers=2, heads=2)
+    model = build(family, shape, vocab_size=len(tokenizer), context=128, parameters=30_000, seed=0)
+    for each in (model, tokenizer):
+        each.save_pretrained(tmp_path / "model")
+    asked = ["score", str(tmp_path / "model"), str(paths["memotrap"])]
+    line = [sys.executable, "-c", "from common.cli import main; main()", *asked]
+    ended = subprocess.run(line, env=os.environ, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr[-500:]
+    assert type(model).__name__ in ended.stdout
 
 
 @pytest.mark.parametrize(

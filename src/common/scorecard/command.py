@@ -12,6 +12,7 @@ from rich.markup import escape
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+import common.architectures  # noqa: F401  # LSTM, and what transformers' classes lack, become known to `load`
 from common.errors import UserError
 from common.models import parameter_count
 from common.scorecard.packaged import packaged_model

@@ -49,6 +49,21 @@ def tuning_table(answers: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
     return _intervals(_aspects(large, tasks), "wrong", ["aspect", "kind", "arm", "stage"])
 
 
+def gained_table(answers: pd.DataFrame) -> pd.DataFrame:
+    """What tuning gains by task, a row each arm: share of wrong answers before less after, mean over seeds.
+
+    Of `unanswerable` those with an answer and those without one apart: who says at all times that it is not said is
+    right on the latter.
+    """
+    own = answers[(answers["size"] == LARGE) & (answers["temperature"] == 0.0)]
+    split = own["breakdown"] == "answerable"
+    own = own[split | ((own["breakdown"] == "all") & (own["task"] != "unanswerable"))]
+    words = own["value"].map({"yes": "answerable", "no": "unanswerable"})
+    own = own.assign(task=own["task"].where(~split[own.index], words))
+    wrong = own.groupby(["kind", "arm", "task", "stage"], sort=False)["wrong"].mean().unstack()
+    return (wrong[BASE] - wrong[TUNED]).unstack("task")
+
+
 def ladder_table(answers: pd.DataFrame, arms: Mapping[str, Mapping], tasks: Sequence[str]) -> pd.DataFrame:
     """Wrong answers by aspect against the share of attention: aspect, share, arm, stage, estimate, low, high."""
     shares = {arm: share for arm, own in arms.items() if (share := ladder_share(own)) is not None}
