@@ -56,6 +56,7 @@ OTHER = {
     "zero": "random",
     "random": "identity",
     "copy_noise": "net2wider",
+    "net2wider": "zero",
     "identity": "stack",
     "stack": "random",
 }

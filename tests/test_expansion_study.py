@@ -7,7 +7,7 @@ import yaml
 
 from pipeline import MAKE, keeps_contract, makes_the_same_again, rows_of, stamped_and_clean
 
-STUDY, RUNS = "expansion", 87  # runs: bases and candidates of pilot and reported seeds, walks, slices
+STUDY, RUNS = "expansion", 99  # runs: bases and candidates of pilot and reported seeds, walks, slices
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -37,7 +37,7 @@ def test_every_candidate_grew_on_every_seed_and_says_so(checkout):
         [base] = sizes[task, ""]
         grown = [size for (own, knobs), found in sizes.items() if own == task and knobs for size in found]
         assert min(grown) > base
-        assert max(map(grown.count, grown)) == 4  # of exactly equal size
+        assert max(map(grown.count, grown)) == {"perceptrons": 5, "languages": 4}[tasks[task]]  # of exactly equal size
 
 
 def test_runs_done_again_and_rows_of_git_give_the_same_and_every_parameter_reaches_it(checkout):

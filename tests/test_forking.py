@@ -100,7 +100,7 @@ def test_rows_of_git_come_along_and_claims_and_figures_do_not(tree):
         (
             "bases",
             "tokenizer",
-            r"is taken, nothing is overwritten: there is a section in scales/laptop.yaml, a section",
+            r"is taken, nothing is overwritten: there is a section in scales/gpu.yaml, a section",
         ),
         ("bases", "kept", r"is taken, nothing is overwritten: there is notebooks/kept.ipynb, figures/tiny/kept$"),
     ],

@@ -173,7 +173,7 @@ def test_runs_done_again_and_rows_of_git_give_the_same_and_every_parameter_reach
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["SCALE=huge"], "error: there is no scale 'huge'; allowed: laptop, mini, tiny"),
+        (["SCALE=huge"], "error: there is no scale 'huge'; allowed: gpu, laptop, mini, paper, tiny"),
         (["STUDY=quantisation"], "error: there is no study 'quantisation'; allowed: bases, quantization"),
     ],
 )
