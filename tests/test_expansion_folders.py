@@ -98,6 +98,12 @@ def misshapen(folder):
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
+def infinite(folder):
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.layers.1.mlp.up_proj.weight"][0, 0] = float("nan")
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
 def torn(folder):
     content = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
@@ -115,6 +121,7 @@ def torn(folder):
         (lambda folder: (folder / "adapter_config.json").write_text("{}"), None, "holds an adapter"),
         (lacking, None, "1 weights have missing keys, the first is model.layers.1.mlp.up_proj.weight"),
         (misshapen, None, "1 weights have mismatched keys"),
+        (infinite, None, "model.layers.1.mlp.up_proj.weight is not finite"),
         (torn, None, "cannot be loaded"),
     ],
 )

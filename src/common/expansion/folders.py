@@ -89,6 +89,9 @@ def _opened(folder: Path) -> PreTrainedModel:
     for kind in ("missing_keys", "mismatched_keys"):
         if wrong := sorted(map(str, loaded[kind])):
             raise UserError(f"{folder}: {len(wrong)} weights have {kind.replace('_', ' ')}, the first is {wrong[0]}")
+    for name, tensor in model.state_dict().items():
+        if not tensor.isfinite().all():
+            raise UserError(f"{folder}: {name} is not finite")
     return model.eval()
 
 
