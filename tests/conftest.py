@@ -16,6 +16,7 @@ from matplotlib.transforms import Bbox
 from common.corpus import build_corpus
 from common.project import CACHE, ROOT
 from common.sources import fetch, load_sources
+from published import Project, new_project
 
 pytest.register_assert_rewrite("pipeline")
 
@@ -118,6 +119,19 @@ def corpus(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory) -> Checkout:
     return made_checkout(tmp_path_factory.mktemp("checkout"))
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory) -> Project:
+    """A small checkout with results; nobody changes it."""
+    return new_project(tmp_path_factory.mktemp("published") / "root")
+
+
+@pytest.fixture
+def project(published, tmp_path) -> Project:
+    """A copy of it, to be altered."""
+    shutil.copytree(published.root, tmp_path / "root")
+    return Project(tmp_path / "root")
 
 
 @pytest.fixture

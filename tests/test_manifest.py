@@ -10,18 +10,6 @@ import pytest
 from common.errors import UserError
 from common.project import ROOT
 from common.verification.manifest import path_of, problems, read_manifest, write_manifest
-from published import new_project
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return new_project(tmp_path_factory.mktemp("project") / "root")
-
-
-@pytest.fixture
-def project(made, tmp_path):
-    shutil.copytree(made.root, tmp_path / "root")
-    return type(made)(tmp_path / "root")
 
 
 def rewrite(project, change):

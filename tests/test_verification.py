@@ -19,18 +19,7 @@ from common.verification.report import show, verify
 from common.verification.tables import compare, read
 from common.verification.texts import close, numbers_of, svg_labels, words_of
 from common.verification.tolerances import Tolerance, tolerance_of
-from published import SEEDS, new_project
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return new_project(tmp_path_factory.mktemp("project") / "root")
-
-
-@pytest.fixture
-def project(made, tmp_path):
-    shutil.copytree(made.root, tmp_path / "root")
-    return type(made)(tmp_path / "root")
+from published import SEEDS
 
 
 def verified(project, ref="HEAD"):
