@@ -94,10 +94,11 @@ class Project:
         self._write_notebook(said.data, claims_table(decided), stamp)
 
     def _draw(self, data: pd.DataFrame) -> None:
-        figure, ax = plt.subplots(figsize=(2, 1.5))
-        ax.errorbar(data["arm"], data["estimate"], yerr=data["high"] - data["estimate"], fmt="o")
-        ax.set(xlabel="arm", ylabel="loss")
-        save_figure(figure, self.file("figures"), "arms", data)
+        with plt.style.context("default", after_reset=True):  # whatever style this process drew in before
+            figure, ax = plt.subplots(figsize=(2, 1.5))
+            ax.errorbar(data["arm"], data["estimate"], yerr=data["high"] - data["estimate"], fmt="o")
+            ax.set(xlabel="arm", ylabel="loss")
+            save_figure(figure, self.file("figures"), "arms", data)
 
     def _write_notebook(self, said: str, table: pd.DataFrame, stamp: dict[str, str]) -> None:
         source = nbformat.read(self.root / "notebooks/toy.ipynb", as_version=4)
