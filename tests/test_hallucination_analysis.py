@@ -44,7 +44,7 @@ SETTINGS = (("small", "base"), ("large", "base"), ("large", "instruct"))
 MEMORISED = {"attention": 0.7, "hybrid": 0.5, "recurrent": 0.3}
 ITEMS = 50
 CHANCE = 0.05
-TELLING = {stage: list(TASKS) for stage in ("base", "instruct")}
+BASIS = analysis.Basis({stage: list(TASKS) for stage in ("base", "instruct")}, list(ARMS))
 
 
 def made_answers(truth=TRUTH, memorised=MEMORISED, seeds=SEEDS, noise=0.01):
@@ -123,19 +123,22 @@ def style():
 
 def decided(**options):
     pilot = made_answers(seeds=(100, 101, 102))
-    claims = analysis.declare(pilot, TELLING, seeds=5, margin=0.05, slight=0.08)
-    return decide(claims, analysis.evidence(made_answers(**options), TELLING))
+    claims = analysis.declare(pilot, BASIS, seeds=5, margin=0.05, slight=0.08)
+    return decide(claims, analysis.evidence(made_answers(**options), BASIS))
 
 
 def test_the_papers_world_gives_the_papers_verdicts():
     found = decided()
-    assert {name: record["verdict"] for name, record in found.items()} == dict.fromkeys(found, "reproduced")
+    assert {name: record["verdict"] for name, record in found.items()} == dict.fromkeys(found, "reproduced") | {
+        "hybrid": "not reproduced"  # of which the paper says nothing
+    }
     assert found["rare"]["estimate"] == pytest.approx(0.5 - 0.3)
     assert found["endings"]["estimate"] == pytest.approx(0.7 - 0.3)
     assert found["size_attention_faithfulness"]["estimate"] == pytest.approx(0.3, abs=0.02)
     assert found["tuning_recurrent"]["estimate"] == pytest.approx(0, abs=0.02)
     assert found["universal"]["estimate"] == pytest.approx(0.2, abs=0.02)
     assert found["tuning_differs"]["estimate"] == pytest.approx(0.2, abs=0.02)
+    assert found["rare_each"]["estimate"] == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize(
@@ -174,23 +177,42 @@ def test_tasks_on_which_all_guess_count_for_no_mean():
     guessed = pilot["task"] == "claims"
     pilot.loc[guessed, ["wrong", "chance"]] = 0.5
     pilot.loc[guessed & (pilot["arm"] == "LSTM"), "wrong"] = 0.42  # 58 of 100 right, which guessing often gives
-    assert analysis.telling(pilot, 0.05) == {
-        "base": ["recall", "conflict", "endings"], "instruct": ["recall", "conflict", "endings"]
-    }  # fmt: skip
+    told = ["recall", "conflict", "endings"]
+    assert analysis.basis(pilot, 0.05).tasks == {"base": told, "instruct": told}
     answers = made_answers(noise=0.0)
     answers.loc[answers["task"] == "claims", "wrong"] = 0.9
-    told = analysis.evidence(answers, {stage: ["recall", "conflict", "endings"] for stage in ("base", "instruct")})
-    assert told["size_attention_factuality"] == pytest.approx([0.3] * 5)
-    # Worse than guessing where memory tempts still tells; so does an aspect of which nothing else is left.
+    found = analysis.evidence(answers, analysis.Basis({"base": told, "instruct": told}, list(ARMS)))
+    assert found["size_attention_factuality"] == pytest.approx([0.3] * 5)
+    # An aspect of which nothing tells has all its tasks.
     pilot.loc[pilot["aspect"] == "faithfulness", ["wrong", "chance"]] = 0.9, 0.5
-    assert analysis.telling(pilot, 0.05)["base"] == ["recall", "conflict", "endings"]
-    pilot.loc[pilot["task"] == "endings", "memorised"] = 0.9
-    assert analysis.telling(pilot, 0.05)["base"] == ["recall", "endings"]
+    assert analysis.basis(pilot, 0.05).tasks["base"] == ["recall", "conflict", "endings"]
+
+
+def test_arms_that_do_not_follow_a_story_count_for_nothing_that_is_said_of_tuning():
+    pilot = made_answers(seeds=(100, 101)).query("temperature == 0")
+    base = (pilot["task"] == "conflict") & (pilot["stage"] == "base")
+    pilot.loc[base & (pilot["arm"] == "LSTM"), "wrong"] = 1 - CHANCE
+    basis = analysis.basis(pilot, 0.05)
+    assert basis.arms == ["Llama", "third", "two thirds", "Mamba-2"]
+    answers = made_answers(noise=0.0)
+    answers.loc[(answers["arm"] == "LSTM") & (answers["stage"] == "instruct"), "wrong"] = 0.0
+    assert analysis.evidence(answers, basis)["tuning_recurrent"] == pytest.approx([0.0] * 5)
+    # Where no recurrent arm follows all are kept: a claim on none could not be decided.
+    pilot.loc[base & (pilot["kind"] == "recurrent"), "wrong"] = 1 - CHANCE
+    assert analysis.basis(pilot, 0.05).arms == ["Llama", "third", "two thirds", "Mamba-2", "LSTM"]
+
+
+def test_one_recurrent_arm_that_knows_rare_facts_overturns_what_is_said_of_each():
+    answers = made_answers(noise=0.0)
+    answers.loc[(answers["arm"] == "LSTM") & (answers["task"] == "recall"), "wrong"] = 0.1
+    found = analysis.evidence(answers, BASIS)
+    assert found["rare_each"] == pytest.approx([0.1 - 0.375] * 5)
+    assert found["rare"] == pytest.approx([(0.1 - 0.375 + 0.2) / 2] * 5)
 
 
 def test_the_bootstrap_over_seeds_and_items_is_about_as_wide_as_its_parts_say():
     answers = made_answers(noise=0.0)
-    found = analysis.bootstrapped(answers, TELLING, decided(noise=0.0)).set_index("claim")
+    found = analysis.bootstrapped(answers, BASIS, decided(noise=0.0)).set_index("claim")
     # Seeds are alike; what is left is the drawing of items, the same for all arms of a seed.
     rare = answers.query("task == 'recall' and value == 'rarest' and stage == 'base' and size == 'large' and seed == 0")
     own = rare[rare["temperature"] == 0].set_index("arm")["outcomes"]
@@ -216,7 +238,7 @@ def test_seeds_that_do_not_pair_are_refused():
     answers = made_answers()
     lost = answers[~((answers["kind"] == "attention") & (answers["seed"] == 3))]
     with pytest.raises(UserError, match="cannot be paired"):
-        analysis.evidence(lost, TELLING)
+        analysis.evidence(lost, BASIS)
 
 
 def test_kinds_follow_from_layers_and_arms_without_a_comparison_are_refused():
@@ -371,7 +393,9 @@ def test_words_name_the_recurrent_arm_nearest_to_attention_and_who_follows_stori
     answers.loc[own, "wrong"] += 0.1 * np.resize([1, 2], own.sum())
     skills = analysis.skill_table(answers, 0.05)
     checked = pd.DataFrame({"claim": ["rare", "endings"], "agree": [True, False]})
-    words = analysis.spoken(answers, skills, checked)
+    words = analysis.spoken(with_unanswerable(answers), skills, checked, BASIS)
+    assert (words["answerable"], words["unknown"]) == (pytest.approx(-0.2), pytest.approx(0.4))
+    assert words["guessed"] == "unanswerable"
     assert words["nearest"] == "Mamba-2"
     assert words["nearest_gap"] == pytest.approx(0.2)
     assert (words["follower"], words["followed"]) == ("Llama", pytest.approx(0.6 - CHANCE))
@@ -387,8 +411,8 @@ def test_the_ladder_climbs_from_no_attention_to_more():
     assert own["estimate"].tolist() == pytest.approx([0.4, 0.4])
 
 
-def test_what_tuning_gains_is_told_by_task_and_where_an_answer_is_apart_from_where_none_is():
-    answers = made_answers(noise=0.0)
+def with_unanswerable(answers):
+    """With rows of `unanswerable`, which tuning makes worse where there is an answer and better where there is none."""
     own = answers[(answers["task"] == "conflict") & (answers["breakdown"] == "all")]
     halves = [
         own.assign(
@@ -396,8 +420,11 @@ def test_what_tuning_gains_is_told_by_task_and_where_an_answer_is_apart_from_whe
         )
         for value, after in (("yes", 0.7), ("no", 0.1))
     ]
-    whole = own.assign(task="unanswerable", wrong=0.0)
-    table = analysis.gained_table(pd.concat([answers, whole, *halves], ignore_index=True))
+    return pd.concat([answers, own.assign(task="unanswerable", wrong=0.0), *halves], ignore_index=True)
+
+
+def test_what_tuning_gains_is_told_by_task_and_where_an_answer_is_apart_from_where_none_is():
+    table = analysis.gained_table(with_unanswerable(made_answers(noise=0.0)))
     assert table.loc[("attention", "Llama"), "conflict"] == pytest.approx(0.2)
     assert table.loc[("attention", "Llama"), "recall"] == pytest.approx(0.0)
     assert table["answerable"].tolist() == pytest.approx([-0.2] * len(ARMS))

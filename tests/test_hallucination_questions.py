@@ -8,7 +8,7 @@ from transformers import AutoTokenizer
 from common.architectures import Shape, build
 from common.documents import document_loss
 from common.hallucination.batches import batches_by_kind, encode
-from common.hallucination.evaluation import by_group, entity_precision, evaluate
+from common.hallucination.evaluation import by_group, chance, entity_precision, evaluate
 from common.hallucination.questions import DISTRACTORS, FILLED, questions
 from common.hallucination.wording import UNKNOWN
 from common.hallucination.world import Facts, Population, facts_of
@@ -97,6 +97,27 @@ def test_shares_by_group_are_those_of_the_answers():
         ("all", "all"): 0.4,
     }
     assert found["items"].tolist() == [2, 3, 5]
+
+
+def test_what_is_asked_of_one_proverb_is_one_outcome_and_each_is_asked_for_as_often():
+    items = TASKS["endings"].items
+    counts = pd.Series([item.row for item in items]).value_counts()
+    assert counts.nunique() == 1
+    assert all(item.row in item.prompt for item in items)
+    said = pd.DataFrame({"answer": "x", "correct": np.arange(len(items)) % 3 / 2, "memorised": 0.0})
+    found = by_group(TASKS["endings"], said, FACTS).set_index("value")
+    outcomes = np.array(found.loc["all", "outcomes"].split(), float)
+    assert len(outcomes) == len(counts)
+    assert outcomes.mean() == pytest.approx(found.loc["all", "wrong"], abs=1e-3)
+
+
+def test_chance_is_what_the_commonest_answer_to_such_a_question_gives():
+    told = [("capital", "A"), ("capital", "A"), ("capital", "B"), ("currency", "C"), ("currency", UNKNOWN)]
+    items = [Item(f"p{n}", (obj,), groups={"relation": name}) for n, (name, obj) in enumerate([*told, told[-1]])]
+    assert chance(Task("t", "factuality", "exact", "x", items)).tolist() == [1, 1, 0, 0, 1, 1]
+    assert chance(TASKS["unanswerable"]).mean() >= 0.5
+    assert set(chance(TASKS["misconceptions"])) == {0.25}
+    assert set(chance(TASKS["summaries"])) == {0.0}
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,14 @@
 """Models of a world, from nothing and tuned: what a run reports, what its seed fixes, what it keeps."""
 
+import subprocess
+import sys
+
 import pandas as pd
 import pytest
 import torch
+from transformers import AutoTokenizer
 
+from common.architectures import FAMILIES, Shape, build
 from common.errors import UserError
 from common.hallucination.pretraining import Schedule, instruct, pretrain, probes
 from common.hallucination.reading import World, prose, texts_of
@@ -112,3 +117,23 @@ def test_kinds_that_there_are_not_and_too_little_prose_are_refused(files):
     pieces = prose(files["sotu"], 5)
     text = pd.read_json(files["sotu"], lines=True)["text"][0]
     assert all(piece in text and 6 <= len(piece.split()) <= 20 for piece in pieces)
+
+
+OPENING = """
+import sys
+from common.hallucination.evaluation import load
+print(*(type(load(folder)[0]).__name__ for folder in sys.argv[1:]))
+"""
+
+
+def test_a_fresh_worker_opens_kept_models_of_every_family(tmp_path, files):
+    """A sweep of which only evaluations are missing starts workers that have built no model."""
+    words = AutoTokenizer.from_pretrained(made_tokenizer(tmp_path / "tokenizer", files))
+    for family in FAMILIES:
+        size = {"vocab_size": len(words), "context": 128, "parameters": 60_000}
+        for part in (build(family, Shape(hidden=32, layers=2, heads=2), **size, seed=0), words):
+            part.save_pretrained(tmp_path / family)
+    command = [sys.executable, "-c", OPENING, *(str(tmp_path / family) for family in FAMILIES)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    classes = ("Llama", "LSTM", "Mamba2", "RecurrentGemma", "SlicedxLSTM")
+    assert said == [f"{name}ForCausalLM" for name in classes]

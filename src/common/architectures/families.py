@@ -56,7 +56,7 @@ def _llama(shape: Shape, inner: int, **rest: object) -> PretrainedConfig:
 
 
 def _recurrent_gemma(shape: Shape, inner: int, *, max_position_embeddings: int, **rest: object) -> PretrainedConfig:
-    return RecurrentGemmaConfig(
+    config = RecurrentGemmaConfig(
         hidden_size=shape.hidden,
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
@@ -66,6 +66,9 @@ def _recurrent_gemma(shape: Shape, inner: int, *, max_position_embeddings: int, 
         tie_word_embeddings=False,
         **rest,
     )
+    # transformers asks the cache for its length, which one of recurrent layers alone does not know.
+    config.use_cache = "sliding_attention" in config.layers_block_type
+    return config
 
 
 def _mamba2(shape: Shape, inner: int, *, max_position_embeddings: int, **rest: object) -> PretrainedConfig:

@@ -35,6 +35,7 @@ class LSTMConfig(PretrainedConfig):
 
 @dataclass
 class LSTMOutput(ModelOutput):
+    loss: Tensor | None = None
     logits: Tensor | None = None
     cache_params: State | None = None
 
@@ -87,17 +88,20 @@ class LSTMForCausalLM(PreTrainedModel, GenerationMixin):
         attention_mask: Tensor | None = None,
         cache_params: State | None = None,
         use_cache: bool | None = None,
+        labels: Tensor | None = None,
         logits_to_keep: int | Tensor = 0,
         **kwargs: object,
     ) -> LSTMOutput:
         """Logits `(batch, length, vocab)` of `input_ids (batch, length)`, going on from a state where one is given.
 
+        With `labels` there is the loss too.
         `logits_to_keep` as for transformers' models: which positions have logits. `attention_mask` is not looked at:
         padding belongs on the right, where nothing sees it.
         """
         read, state = self.lstm(self.embeddings(input_ids), cache_params)
         logits = self.lm_head(slice_logits_to_keep(self.projection(read), logits_to_keep))
-        return LSTMOutput(logits, state if use_cache else None)
+        loss = None if labels is None else self.loss_function(logits, labels, self.config.vocab_size)
+        return LSTMOutput(loss, logits, state if use_cache else None)
 
 
 AutoConfig.register(LSTMConfig.model_type, LSTMConfig)

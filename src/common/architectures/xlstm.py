@@ -1,4 +1,4 @@
-"""transformers' xLSTM, mended in two places: logits where they are asked for, and a cache that fits any width.
+"""transformers' xLSTM, mended: logits where they are asked for, and a cache of any width, where one is asked for.
 
 xLSTM: Beck et al. 2024, arXiv 2405.04517. Importing the module lets `AutoModelForCausalLM` open xLSTM's folders as this
 class; weights and configuration are those of transformers' own.
@@ -14,7 +14,7 @@ from transformers.models.xlstm.modeling_xlstm import soft_cap, xLSTMCache, xLSTM
 
 class SlicedxLSTMForCausalLM(xLSTMForCausalLM):
     """`logits_to_keep` as for transformers' other models: which positions have logits. transformers' own class always
-    gives all, and cannot write with a cache where half its width is no multiple of 64."""
+    gives all, makes a cache even where none is asked for, and cannot where half its width is no multiple of 64."""
 
     def prepare_inputs_for_generation(
         self, input_ids: Tensor, cache_params: object = None, use_cache: bool | None = None, **kwargs: object
@@ -27,22 +27,27 @@ class SlicedxLSTMForCausalLM(xLSTMForCausalLM):
         input_ids: Tensor | None = None,
         *,
         attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
         logits_to_keep: int | Tensor = 0,
         use_cache: bool | None = None,
         cache_params: object = None,
         **kwargs: object,
     ) -> xLSTMCausalLMOutput:
-        """Logits `(batch, length, vocab)` of `input_ids (batch, length)`. `attention_mask` is not looked at."""
+        """Logits `(batch, length, vocab)` of `input_ids (batch, length)`, and the loss where there are `labels`.
+
+        `attention_mask` is not looked at: padding belongs on the right, where nothing sees it.
+        """
         if use_cache and cache_params is None:
             cache_params = self._empty_cache(len(input_ids))
         length = input_ids.shape[1]
         # A last chunk that is not full is computed token by token. Filled up it is not, and nothing sees what follows.
         filler = 0 if cache_params is not None else -length % self.config.chunk_size
-        output = self.backbone(pad(input_ids, (0, filler)), cache_params=cache_params, use_cache=use_cache)
+        cached = cache_params is not None
+        output = self.backbone(pad(input_ids, (0, filler)), cache_params=cache_params, use_cache=cached)
         logits = self.lm_head(slice_logits_to_keep(output.last_hidden_state[:, :length], logits_to_keep))
-        return xLSTMCausalLMOutput(
-            logits=soft_cap(logits.float(), self.config.output_logit_soft_cap), cache_params=output.cache_params
-        )
+        logits = soft_cap(logits.float(), self.config.output_logit_soft_cap)
+        loss = None if labels is None else self.loss_function(logits, labels, self.config.vocab_size)
+        return xLSTMCausalLMOutput(loss=loss, logits=logits, cache_params=output.cache_params)
 
     def _empty_cache(self, batch: int) -> xLSTMCache:
         # The cache's own sizes are rounded up to multiples of 64, which those of the layers are not.

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 from pydantic import NonNegativeFloat, PositiveInt
 
+from common import architectures  # noqa: F401  (lets `load` open every family)
 from common.errors import UserError
 from common.hallucination.questions import questions
 from common.hallucination.reading import World
@@ -54,32 +55,38 @@ def by_group(task: Task, said: pd.DataFrame, facts: Facts) -> pd.DataFrame:
     `wrong` is the share of answers that are not right, which for each task is what is hallucinated; of summaries, which
     may leave things out, the mean share of names that the story does not have (see `entity_precision`). `memorised` is
     the share that says what memory says against the prompt, `chance` that of right answers that guesses would be (see
-    `chance`). `outcomes` has how wrong each item's answer is, in the items' order, with a space between.
+    `chance`). `outcomes` has how wrong each item's answer is, in the items' order, with a space between; of items with
+    one `row`, of which there are as many in each, the mean.
     """
     right = said["correct"]
     if task.name == SUMMARIES:
         pairs = zip(task.items, said["answer"], strict=True)
         right = pd.Series([entity_precision(item, text, facts) for item, text in pairs])
-    table = said.assign(wrong=1 - right, chance=[chance(item, task, facts) for item in task.items])
+    rows = [item.row or str(number) for number, item in enumerate(task.items)]
+    table = said.assign(wrong=1 - right, chance=chance(task), row=rows)
     groups = pd.DataFrame([dict(item.groups) for item in task.items]).assign(all="all")
-    rows = []
+    found = []
     for breakdown in groups:
         for value, own in table.groupby(groups[breakdown], sort=False):
             place = {"task": task.name, "aspect": task.aspect, "breakdown": breakdown, "value": value}
             shares = own[["wrong", "memorised", "chance"]].mean().to_dict()
-            outcomes = " ".join(f"{share:.3g}" for share in own["wrong"])
-            rows.append(place | {"items": len(own)} | shares | {"outcomes": outcomes})
-    return pd.DataFrame(rows)
+            outcomes = " ".join(f"{share:.3g}" for share in own.groupby("row", sort=False)["wrong"].mean())
+            found.append(place | {"items": len(own)} | shares | {"outcomes": outcomes})
+    return pd.DataFrame(found)
 
 
-def chance(item: Item, task: Task, facts: Facts) -> float:
-    """How often a guess is right: among what is offered, or among all objects of the right one's relation.
+def chance(task: Task) -> pd.Series:
+    """Of each item, how often who knows only what kind of thing is asked for is right, at best.
 
-    It is 0 where an answer is more than a name.
+    Among what is offered, a guess. Where a name is written, the answer that is right most often of its relation, always
+    given; that nothing is said may be it. 0 where an answer is more than a name.
     """
     if task.kind in OFFERED:
-        return 1 / (1 + len(item.wrong))
-    return next((1 / len(known) for known in facts.objects.values() if item.right[0] in known), 0.0)
+        return pd.Series([1 / (1 + len(item.wrong)) for item in task.items])
+    rows = [{"relation": item.groups.get("relation"), "right": item.right[0]} for item in task.items]
+    known = pd.DataFrame(rows)
+    always = known.groupby("relation")["right"].transform(lambda own: own.mode()[0])
+    return (known["right"] == always.reindex(known.index)).astype(float)
 
 
 def first_of_each(task: Task, said: pd.DataFrame) -> pd.DataFrame:

@@ -4,6 +4,8 @@ Whoever is asked about in tasks that exercises are like is of the split test: no
 in words in which they were read; that is what a model is trained on here.
 """
 
+import math
+
 import numpy as np
 import pandas as pd
 
@@ -24,7 +26,7 @@ SUMMARY = 4 * MOST + 4
 
 
 def questions(table: pd.DataFrame, number: int, seed: int) -> list[Task]:
-    """All tasks about a world, `number` items in each group of one, or all there are; `table` is `facts_of`'s."""
+    """All tasks about a world, `number` items or more in each group of one, or all there are; `table`: `facts_of`'s."""
     rng = np.random.default_rng([seed, 3])
     test, every = Facts(table[table["asked"] == "test"]), Facts(table)
 
@@ -96,7 +98,7 @@ def told(facts: Facts, number: int, rng: np.random.Generator) -> list[Item]:
             story = Told(facts, distractors + 1, rng, filler=filled)
             relation, subject, obj = story.facts[0]
             row = story.rows[0]
-            groups = {"frequency": row.quartile}
+            groups = {"frequency": row.quartile, "relation": relation}
             groups |= {} if filled else {"distractors": str(distractors)}
             groups |= {} if distractors else {"distance": str(filled)}
             items.append(
@@ -106,16 +108,18 @@ def told(facts: Facts, number: int, rng: np.random.Generator) -> list[Item]:
 
 
 def trapped(number: int, rng: np.random.Generator) -> list[Item]:
-    """Proverbs that no exercise had, with an instruction to end otherwise and without; two endings are offered."""
+    """Proverbs that no exercise had, with an instruction to end otherwise and without; two endings are offered.
+
+    Each proverb is asked for as often, and what is asked of one is no independent evidence: it has one `row`.
+    """
     known = [proverb(words) for words in TRAPPED]
     held, items = known[len(known) // 2 :], []
-    for place in range(number):
-        start, last = held[place % len(held)]
+    for start, last in held * math.ceil(number / len(held)):
         wanted = str(rng.choice([word for _, word in known if word != last]))
         asked, other = f" {wanted}", f" {last}"
         items += [
-            Item(f"{instructed(wanted)} {start}", (asked,), (other,), (other,), {"asked": "otherwise"}),
-            Item(start, (other,), (asked,), groups={"asked": "nothing"}),
+            Item(f"{instructed(wanted)} {start}", (asked,), (other,), (other,), {"asked": "otherwise"}, start),
+            Item(start, (other,), (asked,), groups={"asked": "nothing"}, row=start),
         ]
     return items
 
@@ -140,7 +144,8 @@ def missed(facts: Facts, number: int, rng: np.random.Generator) -> list[Item]:
         story.facts = story.facts[:-1]
         for row, right, answerable in ((there, story.facts[0][2], "yes"), (absent, UNKNOWN, "no")):
             prompt = f"{story.text} {in_story(row.relation, row.subject)}"
-            items.append(Item(prompt, (right,), memorised=(row.object,), groups={"answerable": answerable}))
+            groups = {"answerable": answerable, "relation": row.relation}
+            items.append(Item(prompt, (right,), memorised=(row.object,), groups=groups))
     return items
 
 

@@ -1,7 +1,7 @@
 """From models of a world and what they answered to what the study's claims and figures rest on."""
 
 from common.analysis.hallucination.arms import check_arms, kind_of, ladder_share, named, of_models
-from common.analysis.hallucination.claims import declare, evidence, telling
+from common.analysis.hallucination.claims import Basis, basis, declare, evidence
 from common.analysis.hallucination.examples import examples_table
 from common.analysis.hallucination.rates import check_learnt, chosen_rates, rates_table
 from common.analysis.hallucination.resampling import bootstrapped
@@ -18,16 +18,19 @@ from common.analysis.hallucination.tables import (
     temperature_table,
     tuning_table,
 )
-from common.analysis.hallucination.words import SUMMARY, listed, spoken
+from common.analysis.hallucination.words import SUMMARY, counted, listed, spoken
 
 __all__ = [
     "SUMMARY",
+    "Basis",
+    "basis",
     "between_table",
     "bootstrapped",
     "calibration_table",
     "check_arms",
     "check_learnt",
     "chosen_rates",
+    "counted",
     "declare",
     "early_table",
     "evidence",
@@ -45,7 +48,6 @@ __all__ = [
     "size_table",
     "skill_table",
     "spoken",
-    "telling",
     "temperature_table",
     "tuning_table",
 ]

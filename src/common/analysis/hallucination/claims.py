@@ -1,11 +1,12 @@
 """What the study claims, and the differences by seed that decide it. The paper: arXiv 2410.17477."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from common.analysis.hallucination.arms import ATTENTION, BASE, RECURRENT, TUNED
+from common.analysis.hallucination.arms import ATTENTION, BASE, HYBRID, KINDS, RECURRENT, TUNED
 from common.errors import UserError
 from common.evidence import Claim, detectable_effect, proportion_interval
 from common.hallucination.world import QUARTILES
@@ -13,26 +14,46 @@ from common.hallucination.world import QUARTILES
 LARGE, SMALL = "large", "small"
 ASPECTS = ("factuality", "faithfulness")
 RARE = {"task": "recall", "breakdown": "frequency", "value": QUARTILES[-1]}
+CONFLICT = "conflict"
 TRAP = {"task": "endings", "breakdown": "asked", "value": "otherwise"}
 
 
-def telling(pilot: pd.DataFrame, margin: float) -> dict[str, list[str]]:
-    """Tasks that tell models apart, by stage: some arm of the pilot surely beats chance by `margin`, or memory tempts.
+@dataclass(frozen=True)
+class Basis:
+    """What counts for the claims, by the pilot: tasks of each stage that tell, and arms that follow stories."""
+
+    tasks: Mapping[str, Sequence[str]]
+    arms: Sequence[str]
+
+
+def basis(pilot: pd.DataFrame, margin: float) -> Basis:
+    """Tasks on which an arm of the pilot surely beats chance by `margin`, and arms that do on conflicts, base models.
 
     Surely: so does the lower end of the exact 95% interval over the items of all seeds. On the other tasks all guess,
-    and a mean over them and the rest would only be drawn towards what guessing gives. Where memory tempts, who does not
-    know better answers from memory and does not guess. Of an aspect none of whose tasks tells anything, all are kept.
-    `pilot` has answers as `evidence` takes them.
+    and a mean over them and the rest would only be drawn towards what guessing gives; so would a mean over arms that do
+    not follow a story before and after. Of an aspect none of whose tasks tells anything, all are kept, and of attention
+    and recurrence all arms where none follows. `pilot` has answers as `evidence` takes them.
     """
     rows = pilot[(pilot["size"] == LARGE) & (pilot["breakdown"] == "all") & (pilot["temperature"] == 0.0)]
-    found: dict[str, list[str]] = {BASE: [], TUNED: []}
+    tasks: dict[str, list[str]] = {BASE: [], TUNED: []}
     for (stage, _), several in rows.groupby(["stage", "aspect"], sort=False):
-        tells = dict.fromkeys(several["task"].unique(), False)
-        for (task, _), own in several.groupby(["task", "arm"], sort=False):
-            right, items = ((1 - own["wrong"]) * own["items"]).sum(), int(own["items"].sum())
-            surely = proportion_interval(round(right), items).low > own["chance"].mean() + margin
-            tells[task] |= bool(surely or own["memorised"].notna().all())
-        found[stage] += [task for task in tells if tells[task]] or list(tells)
+        tells = {task: bool(_surely(own, margin)) for task, own in several.groupby("task", sort=False)}
+        tasks[stage] += [task for task in tells if tells[task]] or list(tells)
+    arms = []
+    conflicts = rows[(rows["stage"] == BASE) & (rows["task"] == CONFLICT)]
+    for kind in KINDS:
+        several = conflicts.loc[conflicts["kind"] == kind, "arm"].unique().tolist()
+        arms += [arm for arm in several if arm in _surely(conflicts, margin)] or several
+    return Basis(tasks, arms)
+
+
+def _surely(answers: pd.DataFrame, margin: float) -> list[str]:
+    """Arms that surely beat chance by the margin on a task whose answers these are."""
+    found = []
+    for arm, own in answers.groupby("arm", sort=False):
+        right, items = ((1 - own["wrong"]) * own["items"]).sum(), int(own["items"].sum())
+        if proportion_interval(round(right), items).low > own["chance"].mean() + margin:
+            found.append(arm)
     return found
 
 
@@ -51,17 +72,17 @@ def share(answers: pd.DataFrame, **wanted: object) -> pd.Series:
     return rows.groupby(["seed", "arm"])["wrong"].mean().groupby("seed").mean()
 
 
-def evidence(answers: pd.DataFrame, tasks: Mapping[str, Sequence[str]]) -> dict[str, np.ndarray]:
+def evidence(answers: pd.DataFrame, basis: Basis) -> dict[str, np.ndarray]:
     """What decides each claim, by its id: differences by seed, of shares of answers that are wrong.
 
     `answers`: see `arms.of_models`; all sizes and stages. Arms of the large size count unless a claim is on size. An
-    aspect is the mean over those of its tasks that are among `tasks`, by stage: see `telling`. What is said of tuning
-    takes for both stages the tasks of tuned models.
+    aspect is the mean over those of its tasks that `basis` has for the stage. What is said of tuning takes for both
+    stages the tasks of tuned models, and the arms of `basis`.
     """
     large = answers[answers["size"] == LARGE]
     base, tuned = (large[large["stage"] == stage] for stage in (BASE, TUNED))
     both = set(answers.loc[answers["size"] == SMALL, "arm"])
-    sized = answers[answers["arm"].isin(both) & (answers["stage"] == BASE) & answers["task"].isin(tasks[BASE])]
+    sized = answers[answers["arm"].isin(both) & (answers["stage"] == BASE) & answers["task"].isin(basis.tasks[BASE])]
 
     def kinds(rows: pd.DataFrame, **wanted: object) -> np.ndarray:
         """Recurrent minus attention."""
@@ -69,29 +90,37 @@ def evidence(answers: pd.DataFrame, tasks: Mapping[str, Sequence[str]]) -> dict[
 
     rare, endings = kinds(base, **RARE), -kinds(tuned, **TRAP)
     found = {"rare": rare, "endings": endings, "differs": rare + endings}
-    before, after = (rows[rows["task"].isin(tasks[TUNED])] for rows in (base, tuned))
+    attention = share(base, kind=ATTENTION, **RARE)
+    gaps = [_paired(share(base, arm=arm, **RARE), attention) for arm in arms_of(base, RECURRENT)]
+    found["rare_each"] = np.min(gaps, axis=0)
+    before, after = (rows[rows["task"].isin(basis.tasks[TUNED])] for rows in (base, tuned))
     each = [share(after, arm=arm, aspect=aspect) for arm in sorted(set(after["arm"])) for aspect in ASPECTS]
     found["universal"] = pd.concat(each, axis=1).min(axis=1).to_numpy()
     for kind in (ATTENTION, RECURRENT):
         for aspect in ASPECTS:
             smaller, larger = (share(sized, size=size, kind=kind, aspect=aspect) for size in (SMALL, LARGE))
             found[f"size_{kind}_{aspect}"] = _paired(smaller, larger)
+    before, after = (rows[rows["arm"].isin(basis.arms)] for rows in (before, after))
     for kind in (ATTENTION, RECURRENT):
         first, second = (share(rows, kind=kind, aspect="faithfulness") for rows in (before, after))
         found[f"tuning_{kind}"] = _paired(first, second)
     found["tuning_differs"] = found[f"tuning_{ATTENTION}"] - found[f"tuning_{RECURRENT}"]
+    found["tuning_stories"] = _paired(*(share(rows, kind=ATTENTION, task=CONFLICT) for rows in (base, tuned)))
+    found["hybrid"] = _paired(*(share(base, kind=kind, task=CONFLICT) for kind in (ATTENTION, HYBRID)))
     return found
 
 
-def declare(
-    pilot: pd.DataFrame, tasks: Mapping[str, Sequence[str]], *, seeds: int, margin: float, slight: float
-) -> list[Claim]:
+def arms_of(rows: pd.DataFrame, kind: str) -> list[str]:
+    return sorted(set(rows.loc[rows["kind"] == kind, "arm"]))
+
+
+def declare(pilot: pd.DataFrame, basis: Basis, *, seeds: int, margin: float, slight: float) -> list[Claim]:
     """The claims with the smallest effect that so many `seeds` would see four times in five, by the pilot's spread.
 
-    `pilot` and `tasks` are as `evidence` takes them. `margin` is the smallest share of answers that matters, `slight`
+    `pilot` and `basis` are as `evidence` takes them. `margin` is the smallest share of answers that matters, `slight`
     how far a share may move and count as unmoved.
     """
-    found = evidence(pilot, tasks)
+    found = evidence(pilot, basis)
     level = 0.025 / len(found)
 
     def claim(name: str, paper: str | None, statement: str, ours: str, figure: str, test: str = "greater") -> Claim:
@@ -103,7 +132,7 @@ def declare(
         )  # fmt: skip
 
     less = "share of wrong answers, {}, base models, the smaller size minus the larger"
-    tuning = "share of wrong answers, faithfulness, before tuning minus after"
+    tuning = "share of wrong answers, faithfulness, arms that follow stories, before tuning minus after"
     helps = "instruction tuning improves the faithfulness of Transformers"
     return [
         claim(
@@ -120,6 +149,12 @@ def declare(
             "rare", "recurrent models are worse on rare facts",
             "recurrent models know rare facts less often than attention",
             "share of wrong answers on the rarest quarter of facts, base models, recurrent minus attention", "early",
+        ),
+        claim(
+            "rare_each", "recurrent models are worse on rare facts",
+            "every recurrent architecture knows rare facts less often than attention",
+            "share of wrong answers on the rarest quarter of facts, base, of the best recurrent arm minus attention",
+            "early",
         ),
         claim(
             "endings", "recurrent models are more robust on MemoTrap",
@@ -148,6 +183,14 @@ def declare(
             "tuning_differs", helps + ", and hardly that of models with recurrent layers",
             "instruction tuning helps attention more than recurrent models", f"{tuning}: attention minus recurrent",
             "tuning",
+        ),
+        claim(
+            "tuning_stories", None, "instruction tuning makes attention follow a story more, asked as it was before",
+            "share of conflicts not answered as the story says, attention, before tuning minus after", "tuning",
+        ),
+        claim(
+            "hybrid", None, "models with both kinds of layers follow a story more than attention alone",
+            "share of conflicts not answered as the story says, base models, attention minus hybrid", "ladder",
         ),
     ]  # fmt: skip
 

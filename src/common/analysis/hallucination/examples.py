@@ -11,11 +11,13 @@ from common.hallucination.world import QUARTILES
 PICKED = {
     "recall": QUARTILES[-1],
     "misconceptions": QUARTILES[-1],
+    "claims": "No",
     "conflict": QUARTILES[0],
     "endings": "otherwise",
     "formats": "again",
     "unanswerable": "no",
     "summaries": "2",
+    "verdicts": "No",
 }
 """By task the group of which the first item is shown: the one in which models of any kind are most tempted."""
 

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from common.analysis.hallucination.arms import ATTENTION, BASE, RECURRENT
-from common.analysis.hallucination.claims import LARGE, RARE, share
+from common.analysis.hallucination.arms import ATTENTION, BASE, RECURRENT, TUNED
+from common.analysis.hallucination.claims import LARGE, RARE, Basis, arms_of, share
+from common.analysis.hallucination.tables import gained_table
 from common.evidence import mean_interval
 
 SUMMARY = """
@@ -31,39 +32,44 @@ endings ({differs.estimate:+.2f}, {differs.ci:+.2f}).
 {size_recurrent_faithfulness:stays as it is|does not stay as it is|may or may not stay as it is}
 ({size_recurrent_faithfulness.estimate:+.2f}, {size_recurrent_faithfulness.ci:+.2f}).
 
-**Tuning** {tuning_attention:makes|does not notably make|may make} attention more faithful (share wrong less by
+**Tuning**, of the arms that follow stories in the pilot ({followers}),
+{tuning_attention:makes|does not notably make|may make} attention more faithful (share wrong less by
 {tuning_attention.estimate:+.2f}, {tuning_attention.ci:+.2f}) and
 {tuning_recurrent:leaves|does not leave|may or may not leave} recurrent models as they were
 ({tuning_recurrent.estimate:+.2f}, {tuning_recurrent.ci:+.2f}). It
 {tuning_differs:helps|does not notably help|may help} attention more ({tuning_differs.estimate:+.2f},
-{tuning_differs.ci:+.2f}).
+{tuning_differs.ci:+.2f}). Asked as they were before, tuned models with attention
+{tuning_stories:follow|do not notably follow|may follow} a story more ({tuning_stories.estimate:+.2f},
+{tuning_stories.ci:+.2f}). Of what is gained where nothing is said, {unknown:+.2f} for attention, and lost or gained
+where something is, {answerable:+.2f}, the former is also had by always saying that nothing is.
 
-**Both in one model.** What a story says is followed most by {follower}, at {followed:.2f} above what guessing gives;
-attention alone follows it at {alone:.2f}.
+**Both in one model.** Hybrids {hybrid:follow|do not notably follow|may follow} a story more than attention alone
+({hybrid.estimate:+.2f}, {hybrid.ci:+.2f}). What a story says is followed most by {follower}, at {followed:.2f} above
+what guessing gives; attention alone follows it at {alone:.2f}.
 
 **What this rests on.** Copying from a story, surely above what guessing gives by the margin: {copying}. The others
-follow it hardly more than who guesses: {guessing}. Claims whose bootstrap over seeds and items puts zero elsewhere than
+follow it hardly more than who guesses: {guessing}. Tasks on which no tuned arm of the pilot surely beats guessing
+count for nothing: {guessed}. Claims whose bootstrap over seeds and items puts zero elsewhere than
 the t interval does: {disagreeing}. Intervals stand for themselves, verdicts for all claims together: by Holm's
 correction a claim can be inconclusive though its own interval lies on one side.
 """
 
 
-def spoken(answers: pd.DataFrame, skills: pd.DataFrame, checked: pd.DataFrame) -> dict[str, float | str]:
-    """Names and numbers of which `SUMMARY` speaks: see `of_models`, `skill_table` and `bootstrapped`.
+def spoken(answers: pd.DataFrame, skills: pd.DataFrame, checked: pd.DataFrame, basis: Basis) -> dict[str, float | str]:
+    """Names and numbers of which `SUMMARY` speaks: see `of_models`, `skill_table`, `bootstrapped` and `basis`.
 
     `nearest` is the recurrent arm that is least behind attention on the rarest facts, by how much and with the 95%
     interval over seeds; `follower` the arm that follows stories most, `followed` by how much above guessing, `alone`
-    how much attention does.
+    how much attention does; `answerable` and `unknown` what tuning gains attention where a story says what is asked for
+    and where not; `guessed` the tasks that `basis` leaves out of tuned models.
     """
     base = answers[(answers["size"] == LARGE) & (answers["stage"] == BASE)]
     attention = share(base, kind=ATTENTION, **RARE)
-    behind = {
-        arm: mean_interval(share(base, arm=arm, **RARE) - attention)
-        for arm in sorted(set(base.loc[base["kind"] == RECURRENT, "arm"]))
-    }
+    behind = {arm: mean_interval(share(base, arm=arm, **RARE) - attention) for arm in arms_of(base, RECURRENT)}
     nearest = min(behind, key=lambda arm: behind[arm].mean)
     large = skills.reset_index().query("size == @LARGE").set_index("arm")
     follows = large["conflict, estimate"]
+    gained = gained_table(answers).loc[ATTENTION].mean()
     arms = [(f"{arm} ({size})", copies) for (size, _, arm), copies in skills["copies"].items()]
     return {
         "nearest": nearest,
@@ -75,8 +81,17 @@ def spoken(answers: pd.DataFrame, skills: pd.DataFrame, checked: pd.DataFrame) -
         "alone": float(follows[large["kind"] == ATTENTION].mean()),
         "copying": listed([name for name, copies in arms if copies]),
         "guessing": listed([name for name, copies in arms if not copies]),
+        "answerable": float(gained["answerable"]),
+        "unknown": float(gained["unanswerable"]),
+        "followers": listed(basis.arms),
+        "guessed": listed([task for task in answers["task"].unique() if task not in basis.tasks[TUNED]]),
         "disagreeing": listed(checked.loc[~checked["agree"], "claim"].tolist()),
     }
+
+
+def counted(basis: Basis) -> dict[str, str]:
+    """What a basis has, in words: tasks by stage, and under `follow` the arms."""
+    return {stage: listed(tasks) for stage, tasks in basis.tasks.items()} | {"follow": listed(basis.arms)}
 
 
 def listed(names: Sequence[str]) -> str:
