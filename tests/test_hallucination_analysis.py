@@ -250,19 +250,26 @@ def test_kinds_follow_from_layers_and_arms_without_a_comparison_are_refused():
     assert analysis.ladder_share(ARMS["third"]) == pytest.approx(1 / 3)
     cut = {"family": "recurrent_gemma", "shape": {"layers": 2, "blocks": BLOCKS["third"]}}
     assert analysis.kind_of(cut) == "recurrent"
-    analysis.check_arms(ARMS, SMALL, RATES)
+    analysis.check_arms(ARMS, {"small": SMALL}, RATES)
+    for sizes, message in (
+        ({}, "smaller sizes are none; allowed: one or more, none called large"),
+        ({"large": SMALL}, "smaller sizes are large; allowed"),
+        ({"small": SMALL, "middle": SMALL | {"LSTM": ARMS["LSTM"]}}, "unlike arms; those of the first: Llama, Mamba-2"),
+    ):
+        with pytest.raises(UserError, match=message):
+            analysis.check_arms(ARMS, sizes, RATES)
     fewer = {name: arm for name, arm in ARMS.items() if name != "two thirds"}
     for arms, small, rates, message in (
         ({"Llama": ARMS["Llama"]}, SMALL, {"Llama": [1]}, "the study needs one of hybrid, recurrent"),
-        (ARMS, {"Llama": SMALL["Llama"]}, RATES, "small arms are Llama; the study needs one of recurrent"),
+        (ARMS, {"Llama": SMALL["Llama"]}, RATES, "arms of the size small are Llama; the study needs one of recurrent"),
         (ARMS | {"LSTM": ARMS["LSTM"] | {"parameters": 510}}, SMALL, RATES, r"arms have \[500, 510\] parameters"),
         (fewer, SMALL, RATES, "makes no ladder"),
-        (ARMS, SMALL | {"GRU": SMALL["Mamba-2"]}, RATES, "small arms GRU are not among the arms with rates: Llama"),
+        (ARMS, SMALL | {"GRU": SMALL["Mamba-2"]}, RATES, "smaller arms GRU are not among the arms with rates: Llama"),
         (ARMS, SMALL, RATES | {"GRU": [1]}, "rates of GRU, which are not among the arms"),
         (ARMS, SMALL, {"Llama": [1], "LSTM": [1], "third": [1]}, "no rates for Mamba-2, nor for another arm"),
     ):
         with pytest.raises(UserError, match=message):
-            analysis.check_arms(arms, small, rates)
+            analysis.check_arms(arms, {"small": small}, rates)
 
 
 def test_models_are_named_and_their_answers_found():

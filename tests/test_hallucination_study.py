@@ -7,7 +7,7 @@ import yaml
 
 from pipeline import MAKE, keeps_contract, makes_the_same_again, rows_of, stamped_and_clean
 
-STUDY, RUNS = "hallucination", 74  # runs: models, small ones, tuned ones, and what each answers; a tokenizer
+STUDY, RUNS = "hallucination", 82  # runs: models, small ones, tuned ones, and what each answers; a tokenizer
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -28,7 +28,7 @@ def test_every_arm_was_asked_every_task_before_and_after_tuning(checkout):
     rows = rows_of(folder)
     asked = {row["key"]: (row["sweep"], row["model"]) for row in rows if row["sweep"].endswith("_answers")}
     models = {f"{arm}_large_{seed}" for arm in knobs["arms"] for seed in knobs["seeds"]}
-    small = {f"{arm}_small_{seed}" for arm in knobs["small"] for seed in knobs["seeds"]}
+    small = {f"{arm}_{size}_{seed}" for size, own in knobs["smaller"].items() for arm in own for seed in knobs["seeds"]}
     assert {model for sweep, model in asked.values() if sweep == "base_answers"} == models | small
     assert {model for sweep, model in asked.values() if sweep == "tuned_answers"} == models
     with (folder / "tables/answers.csv").open() as file:
@@ -36,9 +36,9 @@ def test_every_arm_was_asked_every_task_before_and_after_tuning(checkout):
     tasks = {row["task"] for row in answers}
     assert len(tasks) == 9
     assert {(row["key"], row["task"]) for row in answers} == {(key, task) for key in asked for task in tasks}
-    for sweep, kind in (("models", "arms"), ("small", "small")):
+    for sweep, arms in (("models", knobs["arms"]), ("sizes", knobs["smaller"]["small"])):
         sizes = [int(row["parameters"]) for row in rows if row["sweep"] == sweep]
-        [wanted] = {arm["parameters"] for arm in knobs[kind].values()}
+        [wanted] = {arm["parameters"] for arm in arms.values()}
         assert max(abs(size - wanted) for size in sizes) <= 0.02 * wanted
 
 

@@ -195,10 +195,10 @@ def _hallucination(knobs: Knobs, scale: str) -> list[tuple]:
         shape = Shape.model_validate(arm["shape"])
         return lambda: build(arm["family"], shape, vocab_size=vocab_size, seed=0, **size)
 
-    for size, arms in (("", knobs["arms"]), (", small", knobs["small"])):
+    for size, arms in {"": knobs["arms"], **knobs["smaller"]}.items():
         for name, arm in arms.items():
             rows = -(-knobs["schedule"]["tokens"] // arm["context"])
-            found.append((f"{name}{size}", make(arm), rows, arm["context"]))
+            found.append((f"{name}, {size}" if size else name, make(arm), rows, arm["context"]))
     return found
 
 

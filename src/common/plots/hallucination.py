@@ -148,8 +148,11 @@ def _line(ax: Axes, x: pd.Series, table: pd.DataFrame, name: str, color: str, st
 
 
 def _finished(figure: Figure, axes: dict[str, Axes]) -> Figure:
-    first, *_, last = axes.values()
-    first.set(ylabel="wrong answers", ylim=(-0.02, 1.02))
+    """Names beside the lines of every panel; intervals by t may reach beyond what a share can be, and are shown."""
+    first = next(iter(axes.values()))
+    low, high = first.get_ylim()
+    first.set(ylabel="wrong answers", ylim=(min(low, -0.02), max(high, 1.02)))
     first.yaxis.set_major_formatter(PercentFormatter(1))
-    label_lines(last)
+    for ax in axes.values():
+        label_lines(ax)
     return figure

@@ -30,12 +30,18 @@ def kind_of(architecture: Mapping) -> str:
     return {0.0: RECURRENT, 1.0: ATTENTION}.get(share, HYBRID)
 
 
-def check_arms(arms: Mapping[str, Mapping], small: Mapping[str, Mapping], rates: Mapping[str, object]) -> None:
+LARGE = "large"
+"""The size of the arms that all claims are about but those on size."""
+
+
+def check_arms(
+    arms: Mapping[str, Mapping], smaller: Mapping[str, Mapping[str, Mapping]], rates: Mapping[str, object]
+) -> None:
     """Raise `UserError` unless the claims have what they compare.
 
     Needed are arms of every kind, RecurrentGemmas of at least two shares of attention, and one of attention and one
-    recurrent both of the arms that are there in a `small` size too and of those for which `rates` are tried; of every
-    family one arm for which they are. Arms of one size have equal numbers of parameters.
+    recurrent both of the arms that each of the `smaller` sizes has and of those for which `rates` are tried; of every
+    family one arm for which they are. Arms of one size have equal numbers of parameters, and all sizes the same arms.
     """
     if unknown := rates.keys() - arms.keys():
         raise UserError(f"rates of {', '.join(sorted(unknown))}, which are not among the arms {', '.join(arms)}")
@@ -43,18 +49,23 @@ def check_arms(arms: Mapping[str, Mapping], small: Mapping[str, Mapping], rates:
     families = {arm["family"] for arm in tried.values()}
     if absent := [name for name, arm in arms.items() if arm["family"] not in families]:
         raise UserError(f"no rates for {', '.join(absent)}, nor for another arm of the family")
+    if not smaller or LARGE in smaller:
+        raise UserError(f"smaller sizes are {', '.join(smaller) or 'none'}; allowed: one or more, none called {LARGE}")
+    if len({frozenset(several) for several in smaller.values()}) > 1:
+        first = ", ".join(next(iter(smaller.values())))
+        raise UserError(f"smaller sizes have unlike arms; those of the first: {first}")
     for what, several, wanted in (
-        ("arms", arms, KINDS), ("small arms", small, (ATTENTION, RECURRENT)),
-        ("arms with rates", tried, (ATTENTION, RECURRENT)),
+        ("arms", arms, KINDS), ("arms with rates", tried, (ATTENTION, RECURRENT)),
+        *((f"arms of the size {size}", several, (ATTENTION, RECURRENT)) for size, several in smaller.items()),
     ):  # fmt: skip
         kinds = [kind_of(arm) for arm in several.values()]
         if absent := [kind for kind in wanted if kind not in kinds]:
             raise UserError(f"{what} are {', '.join(several)}; the study needs one of {', '.join(absent)}")
         if len(sizes := {arm["parameters"] for arm in several.values()}) > 1:
             raise UserError(f"{what} have {sorted(sizes)} parameters; to be compared they need equally many")
-    if unknown := small.keys() - tried.keys():
+    if unknown := {name for several in smaller.values() for name in several} - tried.keys():
         raise UserError(
-            f"small arms {', '.join(sorted(unknown))} are not among the arms with rates: {', '.join(tried)}"
+            f"smaller arms {', '.join(sorted(unknown))} are not among the arms with rates: {', '.join(tried)}"
         )
     if len({ladder_share(arm) for arm in arms.values()} - {None}) < 2:
         raise UserError("one share of attention makes no ladder; give RecurrentGemmas of two shares or more")

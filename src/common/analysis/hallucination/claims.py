@@ -6,12 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from common.analysis.hallucination.arms import ATTENTION, BASE, HYBRID, KINDS, RECURRENT, TUNED
+from common.analysis.hallucination.arms import ATTENTION, BASE, HYBRID, KINDS, LARGE, RECURRENT, TUNED
 from common.errors import UserError
 from common.evidence import Claim, detectable_effect, proportion_interval
 from common.hallucination.world import QUARTILES
 
-LARGE, SMALL = "large", "small"
 ASPECTS = ("factuality", "faithfulness")
 RARE = {"task": "recall", "breakdown": "frequency", "value": QUARTILES[-1]}
 CONFLICT = "conflict"
@@ -81,7 +80,8 @@ def evidence(answers: pd.DataFrame, basis: Basis) -> dict[str, np.ndarray]:
     """
     large = answers[answers["size"] == LARGE]
     base, tuned = (large[large["stage"] == stage] for stage in (BASE, TUNED))
-    both = set(answers.loc[answers["size"] == SMALL, "arm"])
+    smallest = answers.sort_values("parameters")["size"].iloc[0]
+    both = answers.loc[answers["size"] == smallest, "arm"]
     sized = answers[answers["arm"].isin(both) & (answers["stage"] == BASE) & answers["task"].isin(basis.tasks[BASE])]
 
     def kinds(rows: pd.DataFrame, **wanted: object) -> np.ndarray:
@@ -98,7 +98,7 @@ def evidence(answers: pd.DataFrame, basis: Basis) -> dict[str, np.ndarray]:
     found["universal"] = pd.concat(each, axis=1).min(axis=1).to_numpy()
     for kind in (ATTENTION, RECURRENT):
         for aspect in ASPECTS:
-            smaller, larger = (share(sized, size=size, kind=kind, aspect=aspect) for size in (SMALL, LARGE))
+            smaller, larger = (share(sized, size=size, kind=kind, aspect=aspect) for size in (smallest, LARGE))
             found[f"size_{kind}_{aspect}"] = _paired(smaller, larger)
     before, after = (rows[rows["arm"].isin(basis.arms)] for rows in (before, after))
     for kind in (ATTENTION, RECURRENT):
@@ -131,7 +131,7 @@ def declare(pilot: pd.DataFrame, basis: Basis, *, seeds: int, margin: float, sli
             detectable=detectable_effect(spread, seeds, alpha=level), figure=figure,
         )  # fmt: skip
 
-    less = "share of wrong answers, {}, base models, the smaller size minus the larger"
+    less = "share of wrong answers, {}, base models, the smallest size minus the largest"
     tuning = "share of wrong answers, faithfulness, arms that follow stories, before tuning minus after"
     helps = "instruction tuning improves the faithfulness of Transformers"
     return [

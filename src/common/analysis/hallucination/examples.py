@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from common.analysis.hallucination.arms import TUNED
-from common.analysis.hallucination.claims import LARGE
+from common.analysis.hallucination.arms import LARGE, TUNED
 from common.hallucination.world import QUARTILES
 
 PICKED = {

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from common.analysis.hallucination.arms import BASE, TUNED, ladder_share
-from common.analysis.hallucination.claims import ASPECTS, LARGE, RARE, TRAP
+from common.analysis.hallucination.arms import BASE, LARGE, TUNED, ladder_share
+from common.analysis.hallucination.claims import ASPECTS, RARE, TRAP
 from common.evidence import mean_interval
 
 CALIBRATED = ("recall", "conflict")

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from common.analysis.hallucination.arms import ATTENTION, BASE, RECURRENT, TUNED
-from common.analysis.hallucination.claims import LARGE, RARE, Basis, arms_of, share
+from common.analysis.hallucination.arms import ATTENTION, BASE, LARGE, RECURRENT, TUNED
+from common.analysis.hallucination.claims import RARE, Basis, arms_of, share
 from common.analysis.hallucination.tables import gained_table
 from common.evidence import mean_interval
 
@@ -40,8 +40,8 @@ endings ({differs.estimate:+.2f}, {differs.ci:+.2f}).
 {tuning_differs:helps|does not notably help|may help} attention more ({tuning_differs.estimate:+.2f},
 {tuning_differs.ci:+.2f}). Asked as they were before, tuned models with attention
 {tuning_stories:follow|do not notably follow|may follow} a story more ({tuning_stories.estimate:+.2f},
-{tuning_stories.ci:+.2f}). Of what is gained where nothing is said, {unknown:+.2f} for attention, and lost or gained
-where something is, {answerable:+.2f}, the former is also had by always saying that nothing is.
+{tuning_stories.ci:+.2f}). Asked what a story does not say, they gain {unknown:+.2f}, as who always says that it is
+unknown would too; asked what it says, {answerable:+.2f}.
 
 **Both in one model.** Hybrids {hybrid:follow|do not notably follow|may follow} a story more than attention alone
 ({hybrid.estimate:+.2f}, {hybrid.ci:+.2f}). What a story says is followed most by {follower}, at {followed:.2f} above
