@@ -25,9 +25,9 @@ from common import cli, zoo
 from common.architectures import Shape, build
 from common.errors import UserError
 from common.files import digest
+from common.packaged import packaged_model
 from common.project import ROOT
 from common.scorecard.intervals import item_interval
-from common.scorecard.packaged import packaged_model
 from common.scorecard.report import check_out
 from common.scorecard.scores import limited, score
 from common.tasks.answers import answers, unfit

@@ -16,8 +16,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from common.errors import UserError
 from common.files import atomic_folder
+from common.packaged import packaged_model
 from common.project import CACHE
-from common.scorecard.packaged import packaged_model
 from common.zoo import load
 
 

@@ -27,8 +27,9 @@ def evaluate(
 ) -> dict:  # fmt: skip
     """Tables of what the model of that name among `models` answers about its seed's `world`.
 
-    `answers` has a row for each task, group and temperature: see `by_group`. `calibration` has one for each task: how
-    far the model's confidence is from how often it is right, and whether it tells right answers from wrong ones.
+    `answers` has a row for each task, group and temperature: see `by_group`; outcomes at temperature 0 alone.
+    `calibration` has one for each task: how far the model's confidence is from how often it is right, and whether it
+    tells right answers from wrong ones.
     `examples` has what was answered word for word: see `first_of_each`.
     """
     if model not in models:
@@ -40,7 +41,8 @@ def evaluate(
     for task in questions(table, number, seed):
         for temperature in temperatures if task.name in SAMPLED else (0.0,):
             said = answers(loaded, words, task, temperature=temperature, seed=seed)
-            rows.append(by_group(task, said, Facts(table)).assign(temperature=temperature))
+            shares = by_group(task, said, Facts(table)).assign(temperature=temperature)
+            rows.append(shares.drop(columns="outcomes") if temperature else shares)  # nobody resamples those items
             if temperature == 0:
                 sure.append({"task": task.name} | calibration(said))
                 examples.append(first_of_each(task, said))

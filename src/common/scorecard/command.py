@@ -13,11 +13,13 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import common.architectures  # noqa: F401  # LSTM, and what transformers' classes lack, become known to `load`
+from common.converted import converted_model
 from common.errors import UserError
 from common.models import parameter_count
-from common.scorecard.packaged import packaged_model
+from common.packaged import LISTED
 from common.scorecard.report import check_out, print_scores, write_scores
 from common.scorecard.scores import limited, score
+from common.sources import load_sources
 from common.tasks.items import Task
 from common.zoo import load, locate
 
@@ -53,8 +55,8 @@ def score_tasks(
 
 
 def _loaded(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    if not Path(name).is_dir():
-        name = str(packaged_model(name) or name)
+    if not Path(name).is_dir() and name in load_sources(LISTED):
+        name = str(converted_model(name))
     given, _, commit = (name, "", "") if Path(name).is_dir() else name.partition("@")
     folder = locate(given, revision=commit or None)
     return load(given, revision=commit or None, context=_context(folder))

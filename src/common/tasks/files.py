@@ -95,6 +95,8 @@ def _table_rows(file: str, content: bytes) -> tuple[set[str], Numbered]:
     reads both.
     """
     header = content.partition(b"\n")[0]
+    if header.count(b";") > max(header.count(b","), header.count(b"\t")):
+        raise UserError(f"{file} has semicolons between its columns, allowed: commas or tabs")
     delimiter = "\t" if header.count(b"\t") > header.count(b",") else ","
     reader = csv.reader(io.StringIO(decoded(content), newline=""), delimiter=delimiter, strict=True)
     try:
