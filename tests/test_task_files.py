@@ -129,7 +129,7 @@ def test_a_malformed_row_is_left_out_up_to_a_share_and_named_beyond(tmp_path, ca
     [
         ("", "no rows"),
         ("prompt,classes,answer_index\n", "no rows"),
-        ("question;prop;s_pop;possible_answers\n1;2;3;4\n", "has semicolons between its columns, allowed: commas or tabs"),
+        ("question;prop;s_pop;possible_answers\n1;2;3;4\n", "has semicolons .*, allowed: commas or tabs"),
         ("a,b\n1,2\n", "fit none of memotrap, truthfulqa, .*; nearest is "),
         ("question,prop,s_pop\n1,2,3\n", "nearest is popqa, it lacks possible_answers"),
         ("[{}]", "begins a JSON array, allowed: an object a line"),
