@@ -7,8 +7,9 @@ from transformers import AutoTokenizer
 
 from common.architectures import Shape, build
 from common.documents import document_loss
+from common.errors import UserError
 from common.hallucination.batches import batches_by_kind, encode
-from common.hallucination.evaluation import by_group, chance, entity_precision, evaluate
+from common.hallucination.evaluation import by_group, chance, entity_f1, evaluate, names_in
 from common.hallucination.questions import DISTRACTORS, FILLED, questions
 from common.hallucination.wording import UNKNOWN
 from common.hallucination.world import Facts, Population, facts_of
@@ -38,7 +39,7 @@ def test_questions_are_the_same_for_a_seed_and_name_nobody_of_the_exercises():
     assert questions(TABLE, NUMBER, 6)[3].items != TASKS["conflict"].items
     train = set(TABLE.loc[TABLE["asked"] == "train", "subject"])
     for name, task in TASKS.items():
-        if name not in ("recall", "misconceptions", "endings"):
+        if name not in ("recall", "misconceptions", "endings", "proverbs"):
             assert not any(subject in item.prompt.split() for item in task.items for subject in train), name
 
 
@@ -76,12 +77,23 @@ def test_what_is_not_told_is_unknown_and_what_is_told_is_not():
         assert (item.right == (UNKNOWN,)) == (item.groups["answerable"] == "no")
 
 
-def test_a_summarys_names_are_checked_against_its_story():
-    item = Item("Story: The capital of Balland is Babaton. In short:", ("Balland: Babaton",))
-    assert entity_precision(item, "Balland: Babaton.", FACTS) == 1
-    wrong = next(row for row in FACTS.rows if row.relation == "capital" and row.subject != "Balland")
-    assert entity_precision(item, f"Balland: {wrong.object}; Balland: Babaton", FACTS) == pytest.approx(3 / 4)
-    assert entity_precision(item, "nothing at all", FACTS) == 0
+def test_a_summarys_names_are_held_against_its_story():
+    told = names_in("Story: The capital of Balland is Babaton. In short:", FACTS)
+    assert told == {"Balland", "Babaton"}
+    wrong = next(row for row in FACTS.rows if row.relation == "capital" and row.subject != "Balland").object
+    for said, expected in (
+        ("Balland: Babaton.", 1), (f"Balland: {wrong}", 1 / 2), (f"Balland: {wrong}; Balland: Babaton", 4 / 5),
+        ("Balland: Balland: Balland", 2 / 3), ("nothing at all", 0),
+    ):  # fmt: skip
+        assert entity_f1(names_in(said, FACTS), told) == pytest.approx(expected), said
+
+
+@pytest.mark.parametrize("name", ["claims", "verdicts"])
+def test_of_one_answer_no_two_questions_begin_with_the_same_fact(name):
+    begun = [(item.right, item.prompt.partition(" is ")[0]) for item in TASKS[name].items]
+    assert len(set(begun)) == len(begun) == 2 * NUMBER
+    with pytest.raises(UserError, match="number is 99, allowed: at most 18, as many as there are facts"):
+        questions(TABLE, 99, 5)
 
 
 def test_shares_by_group_are_those_of_the_answers():
@@ -104,20 +116,24 @@ def test_what_is_asked_of_one_proverb_is_one_outcome_and_each_is_asked_for_as_of
     counts = pd.Series([item.row for item in items]).value_counts()
     assert counts.nunique() == 1
     assert all(item.row in item.prompt for item in items)
-    said = pd.DataFrame({"answer": "x", "correct": np.arange(len(items)) % 3 / 2, "memorised": 0.0})
+    said = pd.DataFrame({"answer": "unknown", "correct": np.arange(len(items)) % 3 / 2, "memorised": 0.0})
     found = by_group(TASKS["endings"], said, FACTS).set_index("value")
     outcomes = np.array(found.loc["all", "outcomes"].split(), float)
     assert len(outcomes) == len(counts)
     assert outcomes.mean() == pytest.approx(found.loc["all", "wrong"], abs=1e-3)
+    assert found.loc["all", "unknown"] == 1
 
 
 def test_chance_is_what_the_commonest_answer_to_such_a_question_gives():
     told = [("capital", "A"), ("capital", "A"), ("capital", "B"), ("currency", "C"), ("currency", UNKNOWN)]
     items = [Item(f"p{n}", (obj,), groups={"relation": name}) for n, (name, obj) in enumerate([*told, told[-1]])]
-    assert chance(Task("t", "factuality", "exact", "x", items)).tolist() == [1, 1, 0, 0, 1, 1]
-    assert chance(TASKS["unanswerable"]).mean() >= 0.5
-    assert set(chance(TASKS["misconceptions"])) == {0.25}
-    assert set(chance(TASKS["summaries"])) == {0.0}
+    assert chance(Task("t", "factuality", "exact", "x", items), FACTS).tolist() == [1, 1, 0, 0, 1, 1]
+    assert chance(TASKS["unanswerable"], FACTS).mean() >= 0.5
+    assert set(chance(TASKS["misconceptions"], FACTS)) == {0.25}
+    # No single name makes better summaries of all than the one that chance is.
+    told = [names_in(item.prompt, FACTS) for item in TASKS["summaries"].items]
+    each = [np.mean([entity_f1({name}, names) for names in told]) for name in set.union(*told)]
+    assert chance(TASKS["summaries"], FACTS).mean() == pytest.approx(max(each))
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,12 @@ from common import architectures  # noqa: F401  (lets `load` open every family)
 from common.errors import UserError
 from common.hallucination.questions import questions
 from common.hallucination.reading import World
+from common.hallucination.wording import UNKNOWN
 from common.hallucination.world import Facts, facts_of
 from common.tasks.answers import answers
 from common.tasks.calibration import auroc, calibration_error
-from common.tasks.items import OFFERED, Item, Task
+from common.tasks.items import OFFERED, Task
+from common.tasks.text import is_exact
 from common.zoo import load
 
 SUMMARIES = "summaries"
@@ -54,37 +56,43 @@ def evaluate(
 def by_group(task: Task, said: pd.DataFrame, facts: Facts) -> pd.DataFrame:
     """One row for each value of each breakdown, and one for all items: task, aspect, breakdown, value, items, shares.
 
-    `wrong` is the share of answers that are not right, which for each task is what is hallucinated; of summaries, which
-    may leave things out, the mean share of names that the story does not have (see `entity_precision`). `memorised` is
-    the share that says what memory says against the prompt, `chance` that of right answers that guesses would be (see
-    `chance`). `outcomes` has how wrong each item's answer is, in the items' order, with a space between; of items with
-    one `row`, of which there are as many in each, the mean.
+    `wrong` is the share of answers that are not right, which for each task is what is hallucinated; of summaries, 1
+    less the mean of `entity_f1`. `memorised` is the share that says what memory says against the prompt, `unknown` that
+    says that it is unknown, `chance` that of right answers that guesses would be (see `chance`). `outcomes` has
+    how wrong each item's answer is, in the items' order, with a space between; of items with one `row`, of which there
+    are as many in each, the mean.
     """
     right = said["correct"]
     if task.name == SUMMARIES:
         pairs = zip(task.items, said["answer"], strict=True)
-        right = pd.Series([entity_precision(item, text, facts) for item, text in pairs])
+        right = pd.Series([entity_f1(names_in(text, facts), names_in(item.prompt, facts)) for item, text in pairs])
     rows = [item.row or str(number) for number, item in enumerate(task.items)]
-    table = said.assign(wrong=1 - right, chance=chance(task), row=rows)
+    unknown = [is_exact(text, [UNKNOWN]) for text in said["answer"]]
+    table = said.assign(wrong=1 - right, chance=chance(task, facts), row=rows, unknown=unknown)
     groups = pd.DataFrame([dict(item.groups) for item in task.items]).assign(all="all")
     found = []
     for breakdown in groups:
         for value, own in table.groupby(groups[breakdown], sort=False):
             place = {"task": task.name, "aspect": task.aspect, "breakdown": breakdown, "value": value}
-            shares = own[["wrong", "memorised", "chance"]].mean().to_dict()
+            shares = own[["wrong", "memorised", "unknown", "chance"]].mean().to_dict()
             outcomes = " ".join(f"{share:.3g}" for share in own.groupby("row", sort=False)["wrong"].mean())
             found.append(place | {"items": len(own)} | shares | {"outcomes": outcomes})
     return pd.DataFrame(found)
 
 
-def chance(task: Task) -> pd.Series:
+def chance(task: Task, facts: Facts) -> pd.Series:
     """Of each item, how often who knows only what kind of thing is asked for is right, at best.
 
     Among what is offered, a guess. Where a name is written, the answer that is right most often of its relation, always
-    given; that nothing is said may be it. 0 where an answer is more than a name.
+    given; that nothing is said may be it. Of summaries, the one name that makes the best of all. 0 where an answer is
+    more than a name.
     """
     if task.kind in OFFERED:
         return pd.Series([1 / (1 + len(item.wrong)) for item in task.items])
+    if task.name == SUMMARIES:
+        told = [names_in(item.prompt, facts) for item in task.items]
+        alone = {name: [entity_f1({name}, names) for names in told] for name in sorted(set.union(*told))}
+        return pd.Series(max(alone.values(), key=sum))
     rows = [{"relation": item.groups.get("relation"), "right": item.right[0]} for item in task.items]
     known = pd.DataFrame(rows)
     always = known.groupby("relation")["right"].transform(lambda own: own.mode()[0])
@@ -105,19 +113,18 @@ def first_of_each(task: Task, said: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def entity_precision(item: Item, answer: str, facts: Facts) -> float:
-    """Share of the names in an answer that the item's prompt has too; 0 where it names nothing.
+def entity_f1(said: set[str], told: set[str]) -> float:
+    """Harmonic mean of the shares of names said that a story tells, and of names told that are said; 0 where none is.
 
-    As for summaries in Nan et al. 2021 (arXiv 2102.09130); names are those of the world, of which the longest counts
-    where one is part of another.
+    As for summaries in Nan et al. 2021 (arXiv 2102.09130), of which the first alone is had by repeating one name.
     """
-    named = names_in(answer, facts)
-    return sum(name in names_in(item.prompt, facts) for name in named) / len(named) if named else 0.0
+    both = len(said & told)
+    return 2 * both / (len(said) + len(told)) if both else 0.0
 
 
-def names_in(text: str, facts: Facts) -> list[str]:
-    """The world's names that a text has as whole words, from left to right."""
-    return facts.pattern.findall(text)
+def names_in(text: str, facts: Facts) -> set[str]:
+    """The world's names that a text has as whole words, of which the longest counts where one is part of another."""
+    return set(facts.pattern.findall(text))
 
 
 def calibration(said: pd.DataFrame) -> dict[str, float]:

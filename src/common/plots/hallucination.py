@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from common.analysis.hallucination.arms import ATTENTION, BASE, HYBRID, KINDS, RECURRENT, TUNED
-from common.figures import PAGE, PALETTE, RULE, forest, grouped_rows, label_lines, use_style
+from common.figures import INK, PAGE, PALETTE, RULE, forest, grouped_rows, label_lines, use_style
 
 COLORS = dict(zip(KINDS, PALETTE, strict=False))
 ROW = 0.19  # inches that a row takes
@@ -41,7 +41,8 @@ def size(table: pd.DataFrame) -> Figure:
         own = table[table["aspect"] == aspect].sort_values("parameters")
         _lines(ax, own, "parameters", 1e3)
         ax.set(title=aspect, xlabel="parameters (thousands)", xscale="log")
-        ax.set_xticks(own["parameters"].unique() / 1e3, [f"{count / 1e3:.0f}" for count in own["parameters"].unique()])
+        thousands = sorted(set((own["parameters"] / 1e3).round().astype(int)))
+        ax.set_xticks(thousands, map(str, thousands))
         ax.minorticks_off()
     return _finished(figure, axes)
 
@@ -52,7 +53,7 @@ def tuning(table: pd.DataFrame) -> Figure:
     for aspect, ax in axes.items():
         own = table[table["aspect"] == aspect]
         places = {stage: place for place, stage in enumerate(STAGES)}
-        _lines(ax, own.assign(place=own["stage"].map(places)).sort_values("place"), "place")
+        _lines(ax, own.assign(place=own["stage"].map(places)).sort_values("place"), "place", apart=0.02)
         ax.set(title=aspect, xlim=(-0.2, 1.2))
         ax.set_xticks(range(len(STAGES)), list(STAGES.values()))
     return _finished(figure, axes)
@@ -64,7 +65,7 @@ def ladder(table: pd.DataFrame) -> Figure:
     for aspect, ax in axes.items():
         for style, (stage, words) in zip(STYLES, STAGES.items(), strict=False):
             own = table[(table["aspect"] == aspect) & (table["stage"] == stage)]
-            _line(ax, own["share"], own, words, COLORS[HYBRID], style)
+            _line(ax, own["share"], own, words, INK, style)
         ax.set(title=aspect, xlabel="share of layers that are attention")
         ax.set_xticks(sorted(table["share"].unique()))
         ax.xaxis.set_major_formatter(PercentFormatter(1))
@@ -76,7 +77,7 @@ def between(table: pd.DataFrame) -> Figure:
     figure, axes = _panels(table["between"].unique())
     for name, ax in axes.items():
         own = table[table["between"] == name]
-        _lines(ax, own, "count")
+        _lines(ax, own, "count", apart=0.05)
         ax.set(xlabel=BETWEEN[name])
         ax.set_xticks(sorted(own["count"].unique()))
     return _finished(figure, axes)
@@ -86,8 +87,8 @@ def temperature(table: pd.DataFrame) -> Figure:
     """Wrong answers against the temperature, a panel for each task. `table`: see `temperature_table`."""
     figure, axes = _panels(table["task"].unique())
     for task, ax in axes.items():
-        _lines(ax, table[table["task"] == task], "temperature")
-        ax.set(title=task, xlabel="temperature of decoding")
+        _lines(ax, table[table["task"] == task], "temperature", apart=0.015)
+        ax.set(title=task, xlabel="temperature")
         ax.set_xticks(table["temperature"].unique())
     return _finished(figure, axes)
 
@@ -133,13 +134,15 @@ def _panels(names: Sequence[str]) -> tuple[Figure, dict[str, Axes]]:
     return figure, dict(zip(names, grid[0], strict=True))
 
 
-def _lines(ax: Axes, table: pd.DataFrame, column: str, unit: float = 1.0) -> None:
-    """A line for each arm, in its kind's colour; arms of one kind differ in their dashes."""
+def _lines(ax: Axes, table: pd.DataFrame, column: str, unit: float = 1.0, apart: float = 0.0) -> None:
+    """A line for each arm, in its kind's colour; arms of one kind differ in their dashes, all by `apart` in place."""
+    shift = 0.0
     for kind in (ATTENTION, HYBRID, RECURRENT):
         several = table.loc[table["kind"] == kind, "arm"].unique()
         for number, arm in enumerate(sorted(several)):
             own = table[table["arm"] == arm]
-            _line(ax, own[column] / unit, own, arm, COLORS[kind], STYLES[number % len(STYLES)])
+            _line(ax, own[column] / unit + shift, own, arm, COLORS[kind], STYLES[number % len(STYLES)])
+            shift += apart
 
 
 def _line(ax: Axes, x: pd.Series, table: pd.DataFrame, name: str, color: str, style: str) -> None:

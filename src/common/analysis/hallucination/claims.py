@@ -9,6 +9,7 @@ import pandas as pd
 from common.analysis.hallucination.arms import ATTENTION, BASE, HYBRID, KINDS, LARGE, RECURRENT, TUNED
 from common.errors import UserError
 from common.evidence import Claim, detectable_effect, proportion_interval
+from common.hallucination.questions import CONTROL
 from common.hallucination.world import QUARTILES
 
 ASPECTS = ("factuality", "faithfulness")
@@ -19,31 +20,37 @@ TRAP = {"task": "endings", "breakdown": "asked", "value": "otherwise"}
 
 @dataclass(frozen=True)
 class Basis:
-    """What counts for the claims, by the pilot: tasks of each stage that tell, and arms that follow stories."""
+    """What counts for the claims, by the pilot.
+
+    Tasks of each stage that tell; arms that follow stories; and arms that know the proverbs by heart.
+    """
 
     tasks: Mapping[str, Sequence[str]]
-    arms: Sequence[str]
+    following: Sequence[str]
+    knowing: Sequence[str]
 
 
 def basis(pilot: pd.DataFrame, margin: float) -> Basis:
-    """Tasks on which an arm of the pilot surely beats chance by `margin`, and arms that do on conflicts, base models.
+    """Tasks on which an arm of the pilot surely beats chance by `margin`, and arms that do on two tasks, base models.
 
     Surely: so does the lower end of the exact 95% interval over the items of all seeds. On the other tasks all guess,
     and a mean over them and the rest would only be drawn towards what guessing gives; so would a mean over arms that do
-    not follow a story before and after. Of an aspect none of whose tasks tells anything, all are kept, and of attention
-    and recurrence all arms where none follows. `pilot` has answers as `evidence` takes them.
+    not follow a story before and after. Arms follow that do so on conflicts, and know proverbs that do so on these
+    without an instruction: who does not cannot be tempted. Of an aspect none of whose tasks tells anything, all are
+    kept, and of each kind of architecture all arms where none is left. `pilot` has answers as `evidence` takes them.
     """
     rows = pilot[(pilot["size"] == LARGE) & (pilot["breakdown"] == "all") & (pilot["temperature"] == 0.0)]
     tasks: dict[str, list[str]] = {BASE: [], TUNED: []}
-    for (stage, _), several in rows.groupby(["stage", "aspect"], sort=False):
+    for (stage, _), several in rows[rows["task"] != CONTROL].groupby(["stage", "aspect"], sort=False):
         tells = {task: bool(_surely(own, margin)) for task, own in several.groupby("task", sort=False)}
         tasks[stage] += [task for task in tells if tells[task]] or list(tells)
     arms = []
-    conflicts = rows[(rows["stage"] == BASE) & (rows["task"] == CONFLICT)]
-    for kind in KINDS:
-        several = conflicts.loc[conflicts["kind"] == kind, "arm"].unique().tolist()
-        arms += [arm for arm in several if arm in _surely(conflicts, margin)] or several
-    return Basis(tasks, arms)
+    for task in (CONFLICT, CONTROL):
+        asked = rows[(rows["stage"] == BASE) & (rows["task"] == task)]
+        kinds = [asked.loc[asked["kind"] == kind, "arm"].unique().tolist() for kind in KINDS]
+        sure = _surely(asked, margin)
+        arms.append([arm for several in kinds for arm in [one for one in several if one in sure] or several])
+    return Basis(tasks, *arms)
 
 
 def _surely(answers: pd.DataFrame, margin: float) -> list[str]:
@@ -76,7 +83,7 @@ def evidence(answers: pd.DataFrame, basis: Basis) -> dict[str, np.ndarray]:
 
     `answers`: see `arms.of_models`; all sizes and stages. Arms of the large size count unless a claim is on size. An
     aspect is the mean over those of its tasks that `basis` has for the stage. What is said of tuning takes for both
-    stages the tasks of tuned models, and the arms of `basis`.
+    stages the tasks of tuned models, and the arms that follow; what is said of endings, those that know the proverbs.
     """
     large = answers[answers["size"] == LARGE]
     base, tuned = (large[large["stage"] == stage] for stage in (BASE, TUNED))
@@ -88,7 +95,7 @@ def evidence(answers: pd.DataFrame, basis: Basis) -> dict[str, np.ndarray]:
         """Recurrent minus attention."""
         return _paired(*(share(rows, kind=kind, **wanted) for kind in (RECURRENT, ATTENTION)))
 
-    rare, endings = kinds(base, **RARE), -kinds(tuned, **TRAP)
+    rare, endings = kinds(base, **RARE), -kinds(tuned[tuned["arm"].isin(basis.knowing)], **TRAP)
     found = {"rare": rare, "endings": endings, "differs": rare + endings}
     attention = share(base, kind=ATTENTION, **RARE)
     gaps = [_paired(share(base, arm=arm, **RARE), attention) for arm in arms_of(base, RECURRENT)]
@@ -100,12 +107,15 @@ def evidence(answers: pd.DataFrame, basis: Basis) -> dict[str, np.ndarray]:
         for aspect in ASPECTS:
             smaller, larger = (share(sized, size=size, kind=kind, aspect=aspect) for size in (smallest, LARGE))
             found[f"size_{kind}_{aspect}"] = _paired(smaller, larger)
-    before, after = (rows[rows["arm"].isin(basis.arms)] for rows in (before, after))
+    found["size_differs"] = found[f"size_{ATTENTION}_faithfulness"] - found[f"size_{RECURRENT}_faithfulness"]
+    before, after = (rows[rows["arm"].isin(basis.following)] for rows in (before, after))
     for kind in (ATTENTION, RECURRENT):
         first, second = (share(rows, kind=kind, aspect="faithfulness") for rows in (before, after))
         found[f"tuning_{kind}"] = _paired(first, second)
     found["tuning_differs"] = found[f"tuning_{ATTENTION}"] - found[f"tuning_{RECURRENT}"]
-    found["tuning_stories"] = _paired(*(share(rows, kind=ATTENTION, task=CONFLICT) for rows in (base, tuned)))
+    asked = [rows[rows["arm"].isin(basis.following)] for rows in (tuned, base)]
+    for kind in (ATTENTION, RECURRENT):
+        found[f"stories_{kind}"] = _paired(*(share(rows, kind=kind, task=CONFLICT) for rows in asked))
     found["hybrid"] = _paired(*(share(base, kind=kind, task=CONFLICT) for kind in (ATTENTION, HYBRID)))
     return found
 
@@ -159,7 +169,7 @@ def declare(pilot: pd.DataFrame, basis: Basis, *, seeds: int, margin: float, sli
         claim(
             "endings", "recurrent models are more robust on MemoTrap",
             "recurrent models end a proverb from memory, against the instruction, less often than attention",
-            "share of memorised endings, tuned models, attention minus recurrent", "early",
+            "share of memorised endings, tuned, arms that know the proverbs, attention minus recurrent", "early",
         ),
         *(
             claim(
@@ -173,6 +183,11 @@ def declare(pilot: pd.DataFrame, basis: Basis, *, seeds: int, margin: float, sli
             for flat in [kind == RECURRENT and aspect == "faithfulness"]
         ),
         claim(
+            "size_differs", "factuality grows with size for all, faithfulness only for attention",
+            "faithfulness grows more with size for attention than for recurrent models",
+            f"{less.format('faithfulness')}: attention minus recurrent", "size",
+        ),
+        claim(
             f"tuning_{ATTENTION}", helps, "instruction tuning makes attention more faithful", tuning, "tuning",
         ),
         claim(
@@ -184,9 +199,14 @@ def declare(pilot: pd.DataFrame, basis: Basis, *, seeds: int, margin: float, sli
             "instruction tuning helps attention more than recurrent models", f"{tuning}: attention minus recurrent",
             "tuning",
         ),
-        claim(
-            "tuning_stories", None, "instruction tuning makes attention follow a story more, asked as it was before",
-            "share of conflicts not answered as the story says, attention, before tuning minus after", "tuning",
+        *(
+            claim(
+                f"stories_{kind}", None,
+                f"after instruction tuning {kind} models follow a story less, asked as they were before",
+                "share of conflicts not answered as the story says, arms that follow, after tuning minus before",
+                "tuning",
+            )
+            for kind in (ATTENTION, RECURRENT)
         ),
         claim(
             "hybrid", None, "models with both kinds of layers follow a story more than attention alone",

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import pandas as pd
 
 from common.analysis.hallucination.arms import ATTENTION, BASE, LARGE, RECURRENT, TUNED
-from common.analysis.hallucination.claims import RARE, Basis, arms_of, share
+from common.analysis.hallucination.claims import ASPECTS, CONFLICT, RARE, Basis, arms_of, share
 from common.analysis.hallucination.tables import gained_table
 from common.evidence import mean_interval
+from common.hallucination.questions import CONTROL
 
 SUMMARY = """
 **Universal.** Every architecture {universal:hallucinates|does not hallucinate|may or may not hallucinate}, on the world
@@ -18,11 +19,12 @@ and on what it is given: least share of wrong answers of any arm on either aspec
 (share wrong {rare.estimate:+.2f}, {rare.ci:+.2f}; the nearest of them, {nearest}, {nearest_gap:+.2f},
 [{nearest_low:+.2f}, {nearest_high:+.2f}]). **Memorised endings.** Told to end a proverb otherwise, they
 {endings:go on from memory less often|do not go on from memory less often|may or may not do so less often} than
-attention (share from memory, attention minus recurrent, {endings.estimate:+.2f}, {endings.ci:+.2f}). **Where.**
+attention (arms that know the proverbs: {knowing}; share from memory, attention minus recurrent,
+{endings.estimate:+.2f}, {endings.ci:+.2f}). **Where.**
 Compared to attention, recurrent models {differs:are|are not|may be} further behind on rare facts than on memorised
 endings ({differs.estimate:+.2f}, {differs.ci:+.2f}).
 
-**Size.** With it the factuality of attention
+**Size** ({sized}). With it the factuality of attention
 {size_attention_factuality:grows|does not grow notably|may grow} (share wrong less by
 {size_attention_factuality.estimate:+.2f}, {size_attention_factuality.ci:+.2f}), and that of recurrent models
 {size_recurrent_factuality:grows|does not grow notably|may grow} ({size_recurrent_factuality.estimate:+.2f},
@@ -30,18 +32,22 @@ endings ({differs.estimate:+.2f}, {differs.ci:+.2f}).
 {size_attention_faithfulness:grows|does not grow notably|may grow} ({size_attention_faithfulness.estimate:+.2f},
 {size_attention_faithfulness.ci:+.2f}); that of recurrent models
 {size_recurrent_faithfulness:stays as it is|does not stay as it is|may or may not stay as it is}
-({size_recurrent_faithfulness.estimate:+.2f}, {size_recurrent_faithfulness.ci:+.2f}).
+({size_recurrent_faithfulness.estimate:+.2f}, {size_recurrent_faithfulness.ci:+.2f}). That it grows more for attention
+is {size_differs:so|not so|open} ({size_differs.estimate:+.2f}, {size_differs.ci:+.2f}).
 
 **Tuning**, of the arms that follow stories in the pilot ({followers}),
 {tuning_attention:makes|does not notably make|may make} attention more faithful (share wrong less by
 {tuning_attention.estimate:+.2f}, {tuning_attention.ci:+.2f}) and
 {tuning_recurrent:leaves|does not leave|may or may not leave} recurrent models as they were
-({tuning_recurrent.estimate:+.2f}, {tuning_recurrent.ci:+.2f}). It
-{tuning_differs:helps|does not notably help|may help} attention more ({tuning_differs.estimate:+.2f},
-{tuning_differs.ci:+.2f}). Asked as they were before, tuned models with attention
-{tuning_stories:follow|do not notably follow|may follow} a story more ({tuning_stories.estimate:+.2f},
-{tuning_stories.ci:+.2f}). Asked what a story does not say, they gain {unknown:+.2f}, as who always says that it is
-unknown would too; asked what it says, {answerable:+.2f}.
+({tuning_recurrent.estimate:+.2f}, {tuning_recurrent.ci:+.2f}). That it helps attention more is
+{tuning_differs:so|not so|open} ({tuning_differs.estimate:+.2f}, {tuning_differs.ci:+.2f}). These are means over
+{counted}; the table under *Tuning* has them apart. Asked as they were before, tuned models
+{stories_attention:follow|do not follow|may follow} a story less with attention (share not followed
+{stories_attention.estimate:+.2f}, {stories_attention.ci:+.2f}) and {stories_recurrent:do so|do not do so|may do so}
+where they are recurrent ({stories_recurrent.estimate:+.2f}, {stories_recurrent.ci:+.2f}). Of conflicts they then answer
+{unsaid_attention:.2f} and {unsaid_recurrent:.2f} by saying that it is unknown, which is wrong there and makes nothing
+up. Asked what a story does not say, attention gains {unknown:+.2f}, as who always says that it is unknown would too;
+asked what it says, {answerable:+.2f}.
 
 **Both in one model.** Hybrids {hybrid:follow|do not notably follow|may follow} a story more than attention alone
 ({hybrid.estimate:+.2f}, {hybrid.ci:+.2f}). What a story says is followed most by {follower}, at {followed:.2f} above
@@ -61,7 +67,8 @@ def spoken(answers: pd.DataFrame, skills: pd.DataFrame, checked: pd.DataFrame, b
     `nearest` is the recurrent arm that is least behind attention on the rarest facts, by how much and with the 95%
     interval over seeds; `follower` the arm that follows stories most, `followed` by how much above guessing, `alone`
     how much attention does; `answerable` and `unknown` what tuning gains attention where a story says what is asked for
-    and where not; `guessed` the tasks that `basis` leaves out of tuned models.
+    and where not; `unsaid` how many conflicts tuned arms that follow answer by saying that it is unknown; `guessed` the
+    tasks that `basis` leaves out of tuned models.
     """
     base = answers[(answers["size"] == LARGE) & (answers["stage"] == BASE)]
     attention = share(base, kind=ATTENTION, **RARE)
@@ -70,6 +77,10 @@ def spoken(answers: pd.DataFrame, skills: pd.DataFrame, checked: pd.DataFrame, b
     large = skills.reset_index().query("size == @LARGE").set_index("arm")
     follows = large["conflict, estimate"]
     gained = gained_table(answers).loc[ATTENTION].mean()
+    tuned = answers[(answers["size"] == LARGE) & (answers["stage"] == TUNED) & answers["arm"].isin(basis.following)]
+    conflicts = tuned[(tuned["task"] == CONFLICT) & (tuned["breakdown"] == "all") & (tuned["temperature"] == 0.0)]
+    unsaid = conflicts.groupby("kind")["unknown"].mean().astype(float)
+    faithful = set(answers.loc[answers["aspect"] == ASPECTS[1], "task"])
     arms = [(f"{arm} ({size})", copies) for (size, _, arm), copies in skills["copies"].items()]
     return {
         "nearest": nearest,
@@ -83,15 +94,23 @@ def spoken(answers: pd.DataFrame, skills: pd.DataFrame, checked: pd.DataFrame, b
         "guessing": listed([name for name, copies in arms if not copies]),
         "answerable": float(gained["answerable"]),
         "unknown": float(gained["unanswerable"]),
-        "followers": listed(basis.arms),
-        "guessed": listed([task for task in answers["task"].unique() if task not in basis.tasks[TUNED]]),
+        "unsaid_attention": unsaid[ATTENTION],
+        "unsaid_recurrent": unsaid[RECURRENT],
+        "sized": listed(sorted(set(answers.loc[answers["size"] != LARGE, "arm"]))),
+        "followers": listed(basis.following),
+        "knowing": listed(basis.knowing),
+        "counted": listed([task for task in basis.tasks[TUNED] if task in faithful]),
+        "guessed": listed([task for task in answers["task"].unique() if task not in {*basis.tasks[TUNED], CONTROL}]),
         "disagreeing": listed(checked.loc[~checked["agree"], "claim"].tolist()),
     }
 
 
 def counted(basis: Basis) -> dict[str, str]:
-    """What a basis has, in words: tasks by stage, and under `follow` the arms."""
-    return {stage: listed(tasks) for stage, tasks in basis.tasks.items()} | {"follow": listed(basis.arms)}
+    """What a basis has, in words: tasks by stage, and under `follow` and `know` the arms."""
+    return {stage: listed(tasks) for stage, tasks in basis.tasks.items()} | {
+        "follow": listed(basis.following),
+        "know": listed(basis.knowing),
+    }
 
 
 def listed(names: Sequence[str]) -> str:
