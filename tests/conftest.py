@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +15,19 @@ from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.transforms import Bbox
 
 from common.corpus import build_corpus
+from common.files import atomic_folder
 from common.project import CACHE, ROOT
 from common.sources import fetch, load_sources
 from published import Project, new_project
 
 pytest.register_assert_rewrite("pipeline")
+
+SOURCES = CACHE / "sources"
+# Of a thin table's rows every so many-th.
+EVERY = {
+    "benign_prompts": 2, "facts": 2, "judged_responses": 3, "mnist": 5, "movie_reviews": 20, "sotu": 4,
+    "unsafe_prompts": 2,
+}  # fmt: skip
 
 # How long an example takes says how busy the machine is, and nothing about the code.
 settings.register_profile("untimed", deadline=None)
@@ -27,7 +36,8 @@ settings.load_profile("untimed")
 
 def pytest_collection_modifyitems(items):
     """The files that run the pipeline take longest and come first, the longest for each worker; the others fill up."""
-    first = ("test_make_figures", "test_alignment_study", "test_merging_study", "test_expansion_study", "test_faults")
+    first = ("make_figures", "alignment_study", "expansion_study", "hallucination_study", "merging_study", "faults")
+    first = [f"test_{name}" for name in first]
     items.sort(key=lambda item: first.index(item.path.stem) if item.path.stem in first else len(first))
 
 
@@ -40,10 +50,11 @@ class Checkout:
     @property
     def environment(self) -> dict[str, str]:
         own = {name: value for name, value in os.environ.items() if not name.startswith(("COMPENDIUM_", "DVC_"))}
+        own.pop("PYTHONDONTWRITEBYTECODE", None)  # its many processes would each compile all of its source
         return own | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{own['PATH']}",
             "PYTHONPATH": str(self.root / "src"),
-            "COMPENDIUM_SOURCES": str(CACHE / "sources"),
+            "COMPENDIUM_SOURCES": str(SOURCES),
             "OMP_NUM_THREADS": "1",
         }
 
@@ -104,16 +115,35 @@ def copied(folder: Path) -> Checkout:
     return checkout
 
 
-@pytest.fixture(scope="session")
-def corpus(tmp_path_factory) -> Path:
-    """The tables of all pinned sources, built once for all workers of this test run."""
+def made_once(tmp_path_factory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that the first worker of this test run to ask for it makes for all of them."""
     base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "corpus"
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
-            build_corpus(folder, ROOT / "sources.yaml", CACHE / "sources")
+            make(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory) -> Path:
+    """The tables of all pinned sources."""
+    return made_once(tmp_path_factory, "corpus", lambda folder: build_corpus(folder, ROOT / "sources.yaml", SOURCES))
+
+
+@pytest.fixture(scope="session")
+def thin_corpus(tmp_path_factory, corpus) -> Path:
+    """All of its tables with fewer rows: at the tiny scale most of a run's time goes by reading and asking them."""
+    return made_once(tmp_path_factory, "thin", lambda folder: thin(corpus, folder))
+
+
+def thin(corpus: Path, folder: Path) -> None:
+    """Of every table, whose rows stand in no order, each so many-th row."""
+    with atomic_folder(folder) as made:
+        for path in corpus.iterdir():
+            rows = path.read_text().splitlines(keepends=True)
+            (made / path.name).write_text("".join(rows[:: EVERY.get(path.stem, 1)]))
 
 
 @pytest.fixture(scope="module")

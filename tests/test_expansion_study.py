@@ -11,8 +11,8 @@ STUDY, RUNS = "expansion", 99  # runs: bases and candidates of pilot and reporte
 
 
 @pytest.fixture(scope="module", autouse=True)
-def made(checkout, corpus):
-    checkout.take(corpus)
+def made(checkout, thin_corpus):
+    checkout.take(thin_corpus)
     checkout.edit("params.yaml", "scale: laptop", "scale: tiny")
     checkout.ok(*MAKE, f"STUDY={STUDY}")
 

@@ -67,8 +67,8 @@ study.finish({"mean": runs["square"].mean()})
 
 
 @pytest.fixture(scope="module")
-def probe(checkout, corpus):
-    checkout.take(corpus)
+def probe(checkout, thin_corpus):
+    checkout.take(thin_corpus)
     log = checkout.root / "log"
     log.touch()
     (checkout.root / "src/common/probe.py").write_text(RUN)

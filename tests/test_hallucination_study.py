@@ -11,8 +11,8 @@ STUDY, RUNS = "hallucination", 74  # runs: models, small ones, tuned ones, and w
 
 
 @pytest.fixture(scope="module", autouse=True)
-def made(checkout, corpus):
-    checkout.take(corpus)
+def made(checkout, thin_corpus):
+    checkout.take(thin_corpus)
     checkout.edit("params.yaml", "scale: laptop", "scale: tiny")
     checkout.ok(*MAKE, f"STUDY={STUDY}")
 

@@ -7,8 +7,10 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
+from common import zoo
 from common.verification.manifest import problems
 from conftest import Checkout
 from pipeline import (
@@ -48,6 +50,16 @@ def test_one_command_makes_every_figure_from_a_clone(checkout):
     assert changed <= {"dvc.lock", "checkpoints/dvc.lock"}
     assert "not compared: HEAD holds no results of bases, quantization at the scale tiny" in output
     assert problems("tiny", checkout.root) == []
+
+
+def test_models_and_what_is_merged_are_exported_and_open(checkout):
+    folder = checkout.root / "build/checkpoints/tiny"
+    states = {name: zoo.load(name, root=folder)[0].state_dict() for name in ("half-0", "base-0", "generalist-0")}
+    states["expert"] = zoo.load("expert_finance-0", root=folder)[0].state_dict()
+    same = {
+        name: all(torch.equal(states["base-0"][key], state[key]) for key in state) for name, state in states.items()
+    }
+    assert same == {"half-0": True, "base-0": True, "generalist-0": False, "expert": False}
 
 
 @pytest.mark.parametrize("study", RUNS)
