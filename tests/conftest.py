@@ -15,7 +15,6 @@ from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.transforms import Bbox
 
 from common.corpus import build_corpus
-from common.files import atomic_folder
 from common.project import CACHE, ROOT
 from common.sources import fetch, load_sources
 from published import Project, new_project
@@ -23,7 +22,7 @@ from published import Project, new_project
 pytest.register_assert_rewrite("pipeline")
 
 SOURCES = CACHE / "sources"
-# Of a thin table's rows every so many-th.
+# Of a large table every so many-th row, where the whole is more than the tiny scale needs.
 EVERY = {
     "benign_prompts": 2, "facts": 2, "judged_responses": 3, "mnist": 5, "movie_reviews": 20, "sotu": 4,
     "unsafe_prompts": 2,
@@ -78,11 +77,6 @@ class Checkout:
         who = ("-c", "user.name=test", "-c", "user.email=test@test")
         self.ok("git", *who, "commit", "--quiet", "--allow-empty", "-m", "a step")
 
-    def take(self, corpus: Path) -> None:
-        """Put the session's tables where the pipeline's first stage leaves them, and spare it making them again."""
-        shutil.copytree(corpus, self.root / "build/corpus")
-        self.ok("dvc", "commit", "--force", "corpus")
-
     def study(self, *names: str) -> None:
         """Have these studies alone in params.yaml."""
         path = self.root / "params.yaml"
@@ -122,7 +116,9 @@ def made_once(tmp_path_factory, name: str, make: Callable[[Path], object]) -> Pa
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
-            make(folder)
+            half = folder.with_suffix(".half")
+            make(half)
+            half.rename(folder)
     return folder
 
 
@@ -133,22 +129,29 @@ def corpus(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def thin_corpus(tmp_path_factory, corpus) -> Path:
-    """All of its tables with fewer rows: at the tiny scale most of a run's time goes by reading and asking them."""
-    return made_once(tmp_path_factory, "thin", lambda folder: thin(corpus, folder))
+def prepared(tmp_path_factory, corpus) -> Path:
+    """A checkout at the tiny scale, with thin tables and the tokenizer: ready for a study, of which nothing is made.
 
+    At this scale most of a run's time would go by reading whole tables. They stand in no order: any rows will do.
+    """
 
-def thin(corpus: Path, folder: Path) -> None:
-    """Of every table, whose rows stand in no order, each so many-th row."""
-    with atomic_folder(folder) as made:
+    def prepare(folder: Path) -> None:
+        checkout = made_checkout(folder)
+        (folder / "build/corpus").mkdir(parents=True)
         for path in corpus.iterdir():
             rows = path.read_text().splitlines(keepends=True)
-            (made / path.name).write_text("".join(rows[:: EVERY.get(path.stem, 1)]))
+            (folder / "build/corpus" / path.name).write_text("".join(rows[:: EVERY.get(path.stem, 1)]))
+        checkout.ok("dvc", "commit", "--force", "corpus")
+        checkout.edit("params.yaml", "scale: laptop", "scale: tiny")
+        checkout.ok("dvc", "repro", "tokenizer@tiny")
+
+    return made_once(tmp_path_factory, "prepared", prepare)
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory) -> Checkout:
-    return made_checkout(tmp_path_factory.mktemp("checkout"))
+def checkout(prepared, tmp_path_factory) -> Checkout:
+    """A copy of it for one file's tests."""
+    return Checkout(shutil.copytree(prepared, tmp_path_factory.mktemp("checkout") / "root"))
 
 
 @pytest.fixture(scope="session")

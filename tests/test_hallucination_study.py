@@ -11,9 +11,7 @@ STUDY, RUNS = "hallucination", 74  # runs: models, small ones, tuned ones, and w
 
 
 @pytest.fixture(scope="module", autouse=True)
-def made(checkout, thin_corpus):
-    checkout.take(thin_corpus)
-    checkout.edit("params.yaml", "scale: laptop", "scale: tiny")
+def made(checkout):
     checkout.ok(*MAKE, f"STUDY={STUDY}")
 
 

@@ -12,7 +12,7 @@ import yaml
 
 from common import zoo
 from common.verification.manifest import problems
-from conftest import Checkout
+from conftest import Checkout, made_checkout
 from pipeline import (
     MAKE,
     blocks,
@@ -32,11 +32,16 @@ RUNS = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def two_studies(checkout):
-    """Other studies have files of their own, such as test_merging_study.py, for another worker to run."""
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A clone with two studies, of which nothing is made.
+
+    Others have files of their own, such as test_merging_study.py, for another worker to run.
+    """
+    checkout = made_checkout(tmp_path_factory.mktemp("checkout"))
     checkout.study(*RUNS)
     checkout.commit("params.yaml")
+    return checkout
 
 
 def test_one_command_makes_every_figure_from_a_clone(checkout):

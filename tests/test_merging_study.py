@@ -12,9 +12,7 @@ STUDY, RUNS = "merging", 185  # runs: models of six families, merges and rivals,
 
 
 @pytest.fixture(scope="module", autouse=True)
-def made(checkout, thin_corpus):
-    checkout.take(thin_corpus)
-    checkout.edit("params.yaml", "scale: laptop", "scale: tiny")
+def made(checkout):
     checkout.ok("dvc", "repro", f"study@{STUDY}-tiny")  # as `make figures` does, but for the exports: test_make_figures
 
 
