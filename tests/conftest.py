@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,13 @@ from published import Project, new_project
 
 pytest.register_assert_rewrite("pipeline")
 
+SOURCES = CACHE / "sources"
+# Of a large table every so many-th row, where the whole is more than the tiny scale needs.
+EVERY = {
+    "benign_prompts": 2, "facts": 2, "judged_responses": 3, "mnist": 5, "movie_reviews": 20, "sotu": 4,
+    "unsafe_prompts": 2,
+}  # fmt: skip
+
 # How long an example takes says how busy the machine is, and nothing about the code.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
@@ -27,7 +35,8 @@ settings.load_profile("untimed")
 
 def pytest_collection_modifyitems(items):
     """The files that run the pipeline take longest and come first, the longest for each worker; the others fill up."""
-    first = ("test_make_figures", "test_alignment_study", "test_merging_study", "test_expansion_study", "test_faults")
+    first = ("make_figures", "alignment_study", "expansion_study", "hallucination_study", "merging_study", "faults")
+    first = [f"test_{name}" for name in first]
     items.sort(key=lambda item: first.index(item.path.stem) if item.path.stem in first else len(first))
 
 
@@ -40,10 +49,11 @@ class Checkout:
     @property
     def environment(self) -> dict[str, str]:
         own = {name: value for name, value in os.environ.items() if not name.startswith(("COMPENDIUM_", "DVC_"))}
+        own.pop("PYTHONDONTWRITEBYTECODE", None)  # its many processes would each compile all of its source
         return own | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{own['PATH']}",
             "PYTHONPATH": str(self.root / "src"),
-            "COMPENDIUM_SOURCES": str(CACHE / "sources"),
+            "COMPENDIUM_SOURCES": str(SOURCES),
             "OMP_NUM_THREADS": "1",
         }
 
@@ -63,14 +73,9 @@ class Checkout:
         return output
 
     def commit(self, *paths: str) -> None:
-        self.ok("git", "add", "--force", *(paths or (".",)))
+        self.ok("git", "add", "--force", *(paths or (".",)), ":!*.pyc")
         who = ("-c", "user.name=test", "-c", "user.email=test@test")
         self.ok("git", *who, "commit", "--quiet", "--allow-empty", "-m", "a step")
-
-    def take(self, corpus: Path) -> None:
-        """Put the session's tables where the pipeline's first stage leaves them, and spare it making them again."""
-        shutil.copytree(corpus, self.root / "build/corpus")
-        self.ok("dvc", "commit", "--force", "corpus")
 
     def study(self, *names: str) -> None:
         """Have these studies alone in params.yaml."""
@@ -104,21 +109,49 @@ def copied(folder: Path) -> Checkout:
     return checkout
 
 
-@pytest.fixture(scope="session")
-def corpus(tmp_path_factory) -> Path:
-    """The tables of all pinned sources, built once for all workers of this test run."""
+def made_once(tmp_path_factory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that the first worker of this test run to ask for it makes for all of them."""
     base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "corpus"
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
-            build_corpus(folder, ROOT / "sources.yaml", CACHE / "sources")
+            half = folder.with_suffix(".half")
+            make(half)
+            half.rename(folder)
     return folder
 
 
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory) -> Path:
+    """The tables of all pinned sources."""
+    return made_once(tmp_path_factory, "corpus", lambda folder: build_corpus(folder, ROOT / "sources.yaml", SOURCES))
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory, corpus) -> Path:
+    """A checkout at the tiny scale, with thin tables and the tokenizer: ready for a study, of which nothing is made.
+
+    At this scale most of a run's time would go by reading whole tables. They stand in no order: any rows will do.
+    """
+
+    def prepare(folder: Path) -> None:
+        checkout = made_checkout(folder)
+        (folder / "build/corpus").mkdir(parents=True)
+        for path in corpus.iterdir():
+            rows = path.read_text().splitlines(keepends=True)
+            (folder / "build/corpus" / path.name).write_text("".join(rows[:: EVERY.get(path.stem, 1)]))
+        checkout.ok("dvc", "commit", "--force", "corpus")
+        checkout.edit("params.yaml", "scale: laptop", "scale: tiny")
+        checkout.ok("dvc", "repro", "tokenizer@tiny")
+
+    return made_once(tmp_path_factory, "prepared", prepare)
+
+
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory) -> Checkout:
-    return made_checkout(tmp_path_factory.mktemp("checkout"))
+def checkout(prepared, tmp_path_factory) -> Checkout:
+    """A copy of it for one file's tests."""
+    return Checkout(shutil.copytree(prepared, tmp_path_factory.mktemp("checkout") / "root"))
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,7 @@ STUDY, RUNS = "alignment", 434  # runs: starts, references, fine-tunings and mer
 
 
 @pytest.fixture(scope="module", autouse=True)
-def made(checkout, corpus):
-    checkout.take(corpus)
-    checkout.edit("params.yaml", "scale: laptop", "scale: tiny")
+def made(checkout):
     # In the crossing, in what follows it, and in a merge or a review: while models are trained, with others finished.
     kills = [Kill("kernel", 120, 0.3), Kill("worker", 210, 0.1), Kill("runner", 310, 0.5)]
     return survive(checkout, (*MAKE, f"STUDY={STUDY}"), kills)

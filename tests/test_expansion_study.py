@@ -11,9 +11,7 @@ STUDY, RUNS = "expansion", 99  # runs: bases and candidates of pilot and reporte
 
 
 @pytest.fixture(scope="module", autouse=True)
-def made(checkout, corpus):
-    checkout.take(corpus)
-    checkout.edit("params.yaml", "scale: laptop", "scale: tiny")
+def made(checkout):
     checkout.ok(*MAKE, f"STUDY={STUDY}")
 
 

@@ -67,8 +67,7 @@ study.finish({"mean": runs["square"].mean()})
 
 
 @pytest.fixture(scope="module")
-def probe(checkout, corpus):
-    checkout.take(corpus)
+def probe(checkout):
     log = checkout.root / "log"
     log.touch()
     (checkout.root / "src/common/probe.py").write_text(RUN)
@@ -77,11 +76,10 @@ def probe(checkout, corpus):
     cells += [nbformat.v4.new_code_cell(source.strip()) for source in (BODY, END)]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), checkout.root / "notebooks/probe.ipynb")
     checkout.study("probe")
-    checkout.edit("params.yaml", "scale: laptop", "scale: tiny")
     section = f"\nprobe: {{tables: [sotu], cells: 6, seconds: 120.0, log: {log}, fault: none}}\n"
     for path in (checkout.root / "scales").glob("*.yaml"):
         path.write_text(path.read_text() + section)
-    checkout.ok("dvc", "repro", "tokenizer@tiny", "tables@probe-tiny", "notebook@probe")
+    checkout.ok("dvc", "repro", "tables@probe-tiny", "notebook@probe")
     return checkout
 
 

@@ -11,9 +11,7 @@ STUDY, RUNS = "hallucination", 82  # runs: models, small ones, tuned ones, and w
 
 
 @pytest.fixture(scope="module", autouse=True)
-def made(checkout, corpus):
-    checkout.take(corpus)
-    checkout.edit("params.yaml", "scale: laptop", "scale: tiny")
+def made(checkout):
     checkout.ok(*MAKE, f"STUDY={STUDY}")
 
 

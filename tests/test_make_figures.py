@@ -7,10 +7,12 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
+from common import zoo
 from common.verification.manifest import problems
-from conftest import Checkout
+from conftest import Checkout, made_checkout
 from pipeline import (
     MAKE,
     blocks,
@@ -30,11 +32,16 @@ RUNS = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def two_studies(checkout):
-    """Other studies have files of their own, such as test_merging_study.py, for another worker to run."""
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A clone with two studies, of which nothing is made.
+
+    Others have files of their own, such as test_merging_study.py, for another worker to run.
+    """
+    checkout = made_checkout(tmp_path_factory.mktemp("checkout"))
     checkout.study(*RUNS)
     checkout.commit("params.yaml")
+    return checkout
 
 
 def test_one_command_makes_every_figure_from_a_clone(checkout):
@@ -48,6 +55,16 @@ def test_one_command_makes_every_figure_from_a_clone(checkout):
     assert changed <= {"dvc.lock", "checkpoints/dvc.lock"}
     assert "not compared: HEAD holds no results of bases, quantization at the scale tiny" in output
     assert problems("tiny", checkout.root) == []
+
+
+def test_models_and_what_is_merged_are_exported_and_open(checkout):
+    folder = checkout.root / "build/checkpoints/tiny"
+    states = {name: zoo.load(name, root=folder)[0].state_dict() for name in ("half-0", "base-0", "generalist-0")}
+    states["expert"] = zoo.load("expert_finance-0", root=folder)[0].state_dict()
+    same = {
+        name: all(torch.equal(states["base-0"][key], state[key]) for key in state) for name, state in states.items()
+    }
+    assert same == {"half-0": True, "base-0": True, "generalist-0": False, "expert": False}
 
 
 @pytest.mark.parametrize("study", RUNS)

@@ -32,9 +32,7 @@ STUDY = "{new}"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def made(checkout, corpus):
-    checkout.take(corpus)
-    checkout.edit("params.yaml", "scale: laptop", "scale: tiny")
+def made(checkout):
     checkout.ok(*MAKE, f"STUDY={{STUDY}}")
 
 

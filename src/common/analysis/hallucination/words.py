@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 import pandas as pd
+from IPython.display import Markdown
 
 from common.analysis.hallucination.arms import ATTENTION, BASE, LARGE, RECURRENT, TUNED
 from common.analysis.hallucination.claims import ASPECTS, CONFLICT, RARE, Basis, arms_of, share
 from common.analysis.hallucination.tables import gained_table
-from common.evidence import mean_interval
+from common.evidence import mean_interval, prose
 from common.hallucination.questions import CONTROL
 
 SUMMARY = """
@@ -61,6 +62,12 @@ correction a claim can be inconclusive though its own interval lies on one side.
 """
 
 
+COUNTED = """
+Tasks that count, of base models: {base}; of tuned ones: {instruct}. Arms that follow stories: {following}. Arms that
+know the proverbs: {knowing}.
+"""
+
+
 def spoken(answers: pd.DataFrame, skills: pd.DataFrame, checked: pd.DataFrame, basis: Basis) -> dict[str, float | str]:
     """Names and numbers of which `SUMMARY` speaks: see `of_models`, `skill_table`, `bootstrapped` and `basis`.
 
@@ -105,12 +112,10 @@ def spoken(answers: pd.DataFrame, skills: pd.DataFrame, checked: pd.DataFrame, b
     }
 
 
-def counted(basis: Basis) -> dict[str, str]:
-    """What a basis has, in words: tasks by stage, and under `follow` and `know` the arms."""
-    return {stage: listed(tasks) for stage, tasks in basis.tasks.items()} | {
-        "follow": listed(basis.following),
-        "know": listed(basis.knowing),
-    }
+def counted(basis: Basis) -> Markdown:
+    """What counts for the claims, in words."""
+    tasks = {stage: listed(several) for stage, several in basis.tasks.items()}
+    return prose(COUNTED, {}, **tasks, following=listed(basis.following), knowing=listed(basis.knowing))
 
 
 def listed(names: Sequence[str]) -> str:
