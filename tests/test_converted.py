@@ -1,5 +1,7 @@
 """Packaged models as folders of safetensors: the weights' digest, what is said, and what is refused."""
 
+import copy
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -78,6 +80,7 @@ def test_what_is_not_known_is_refused_and_not_kept(folder, known, tmp_path, monk
 
 def test_a_model_from_gguf_loses_what_keeps_it_from_being_saved(tmp_path):
     model = random_model("llama")
+    model.config = copy.deepcopy(model.config)  # other tests' models share it
     model.config.quantization_config = {"quant_method": "gguf"}
     new = plain(model)
     assert not hasattr(new.config, "quantization_config")
