@@ -54,7 +54,7 @@ def figures(
         return
     from common.sharing import EXPORTED
 
-    found = _ready(scale or current_scale())
+    found = _ready(scale or current_scale(), study)
     with _prepared(scale, study) as (scale, chosen):
         for name in chosen:
             with _workers(name, scale, found):
@@ -65,13 +65,17 @@ def figures(
     _compare_with_git(chosen, scale)
 
 
-def _ready(scale: str) -> list["Gpu"]:
-    """The GPUs that a scale runs on; none where it needs none or runs go to a cluster that the user names."""
-    from common.hub import check_hub, check_read
+def _ready(scale: str, study: str) -> list["Gpu"]:
+    """The GPUs that a scale runs on; none where it needs none or runs go to a cluster that the user names.
+
+    Raises `UserError` where they are not there, or what the study, or one of all, names on the hub cannot be had.
+    """
+    from common.hub import check_hub, check_read, read_by
     from common.machine import check_machine
 
-    check_hub(scale)
-    check_read(scale)
+    chosen = _chosen(scale, study)
+    check_read(scale, chosen)
+    check_hub(scale, {name for each in chosen for name in read_by(scale, each)})
     return [] if CLUSTER in os.environ else check_machine(scale)
 
 

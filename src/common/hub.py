@@ -1,15 +1,19 @@
 """Models, data sets and judges that a scale names on the hub, checked before anything is computed."""
 
 import re
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from common.errors import UserError
-from common.scales import has_section, section
+from common.project import ROOT
+from common.scales import has_section, section, studies
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
+NAMING = ("model", "place")  # knobs that hold the name of an item
+Kind = Literal["model", "dataset"]
 
 
 class Item(BaseModel):
@@ -18,15 +22,20 @@ class Item(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
-    kind: Literal["model", "dataset"]
+    kind: Kind
     revision: str | None
-    folder: str | None = None
+    folder: str | None = None  # from the project's root, where it is not absolute
 
     @model_validator(mode="after")
     def _pinned(self) -> Self:
         if self.revision is not None and not COMMIT.fullmatch(self.revision):
             raise ValueError(f"revision is {self.revision!r}, allowed: the 40 hexadecimal digits of a commit")
         return self
+
+    @property
+    def place(self) -> Path | None:
+        """Its folder, where it has one."""
+        return None if self.folder is None else ROOT / self.folder
 
 
 def items(scale: str) -> dict[str, Item]:
@@ -44,33 +53,73 @@ def items(scale: str) -> dict[str, Item]:
     return found
 
 
-def check_read(scale: str) -> None:
-    """Raise `UserError` for a scale that names items of the hub: no study's runs read them yet.
+def item(scale: str, name: str, kind: Kind) -> Item:
+    """One of a scale's items, in a folder that is there or at a commit; `UserError`, one line, where it is neither."""
+    named = items(scale)
+    if name not in named:
+        known = ", ".join(other for other, each in named.items() if each.kind == kind) or "none"
+        raise UserError(f"scales/{scale}.yaml: {name!r} is no {kind} of the section hub; there: {known}")
+    found = named[name]
+    if found.kind != kind:
+        raise UserError(f"scales/{scale}.yaml: hub.{name} is a {found.kind}, needed: a {kind}")
+    _check_place(scale, name, found)
+    return found
 
-    A scale whose models were ignored would draw figures of others.
+
+def read_by(scale: str, study: str) -> list[str]:
+    """Names of the items that a study's section names, in the order of the section hub."""
+    named = set(_named(section(scale, study)))
+    return [name for name in items(scale) if name in named]
+
+
+def check_read(scale: str, chosen: Collection[str]) -> None:
+    """Raise `UserError` for studies, of a scale that names items of the hub, that start from none of them.
+
+    A study whose models were ignored would draw figures of others.
     """
-    if found := items(scale):
+    found = items(scale)
+    if not found:
+        return
+    if strangers := [study for study in chosen if not read_by(scale, study)]:
+        readers = ", ".join(study for study in studies() if read_by(scale, study)) or "none"
         raise UserError(
-            f"scales/{scale}.yaml names {len(found)} models and data sets of the hub, and notebooks start from none of "
-            "them yet: docs/gpu.md says which commands do"
+            f"scales/{scale}.yaml names {len(found)} models and data sets of the hub, of which {', '.join(strangers)} "
+            f"start{'s' * (len(strangers) == 1)} from none; studies that start from some: {readers}"
         )
 
 
-def check_hub(scale: str) -> None:
-    """Ask the hub for every item of a scale that is no folder, without downloading it.
+def check_hub(scale: str, names: Collection[str] | None = None) -> None:
+    """Ask the hub for items of a scale, all or those of these names, that are no folders, without downloading them.
 
     Raises `UserError`, one line, for the first that lacks a revision, cannot be reached, is not there, is gated or has
     no such commit, and for a folder that is not there.
     """
-    for name, item in items(scale).items():
-        place = f"scales/{scale}.yaml: hub.{name}"
-        if item.folder is not None:
-            if not Path(item.folder).is_dir():
-                raise UserError(f"{place}: there is no folder {item.folder}")
-        elif item.revision is None:
-            raise UserError(f"{place}: {item.id} has no revision: write the commit to use, {_look_up(item)} tells it")
-        else:
-            _ask(place, item)
+    for name, each in items(scale).items():
+        if names is None or name in names:
+            _check_place(scale, name, each)
+            if each.folder is None:
+                _ask(f"scales/{scale}.yaml: hub.{name}", each)
+
+
+def _named(knobs: object) -> Iterator[str]:
+    """Every text that stands under one of the knobs `NAMING`, at any depth."""
+    if isinstance(knobs, dict):
+        for name, value in knobs.items():
+            if name in NAMING and isinstance(value, str):
+                yield value
+            yield from _named(value)
+    elif isinstance(knobs, list):
+        for value in knobs:
+            yield from _named(value)
+
+
+def _check_place(scale: str, name: str, item: Item) -> None:
+    place = f"scales/{scale}.yaml: hub.{name}"
+    if item.place is not None:
+        if not item.place.is_dir():
+            raise UserError(f"{place}: there is no folder {item.folder}")
+    elif item.revision is None:
+        raise UserError(f"{place}: {item.id} has no revision: write the commit to use, {_look_up(item)} tells it")
 
 
 def _look_up(item: Item) -> str:

@@ -28,7 +28,7 @@ from common.analysis.alignment.tables import (
     unseen,
     varied,
 )
-from common.analysis.alignment.words import LIMITS, SUMMARY
+from common.analysis.alignment.words import LIMITS, SUMMARIES
 
 __all__ = [
     "CELL",
@@ -36,7 +36,7 @@ __all__ = [
     "MAIN",
     "MEASURES",
     "PARTS",
-    "SUMMARY",
+    "SUMMARIES",
     "TABLES",
     "NotIdentified",
     "Plateau",

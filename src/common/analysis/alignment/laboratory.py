@@ -13,24 +13,25 @@ from common.alignment.reviews import evaluate_reviews
 from common.alignment.runs import evaluate_merge, evaluate_tuned
 from common.alignment.starting import instruct, read_reviews
 from common.alignment.training import refer, tune
+from common.analysis.alignment import data
 from common.analysis.alignment.claims import MERGED
 from common.analysis.alignment.runs import MEASURED, scored
 from common.bases.pretraining import fit_tokenizer, pretrain_base
 from common.errors import UserError
-from common.pairs.making import make_pairs
 from common.pairs.reviews import sample_pairs
 from common.pairs.sentiment import fit_sentiment
 from common.preference.tuning import Tuning
 
 READ = ("facts", "sotu", "unsafe_prompts", "benign_prompts", "replies")  # tables that bases read
-TRAINED_ON = ("facts", "unsafe_prompts", "benign_prompts", "replies")
-ASKED = (*TRAINED_ON, "judged_responses")
+ASKED = (*data.TRAINED_ON, "judged_responses")
 TABLES = (*READ, "judged_responses", "movie_reviews")
 Knobs = Mapping[str, Any]
 
 
 class Sweeper(Protocol):
     """What the laboratory needs of a study."""
+
+    scale: str
 
     def sweep(self, name: str, run: Callable[..., dict], cells: list[dict], inputs: dict) -> pd.DataFrame: ...
 
@@ -41,7 +42,9 @@ class Laboratory:
     """Makes starts, data, fine-tunings and merges and evaluates them, and knows where each is by its name.
 
     `reading`, `base`, …: the study's parameters of these names. Each method that evaluates gives a table of runs as
-    `common.analysis.alignment.runs` has it. Raises `UserError` where `tables` are not `TABLES`.
+    `common.analysis.alignment.runs` has it; `data` says what the data sets are (see `common.analysis.alignment.data`).
+    Raises `UserError`, before anything runs, where `tables` are not `TABLES`, or what the scale names on the hub has
+    neither commit nor folder.
     """
 
     def __init__(
@@ -59,12 +62,13 @@ class Laboratory:
         self.facts = {"facts_per_relation": reading["facts_per_relation"]}
         self.asking = {**asking, **self.facts}
         self.kinds = {"base": base, "unseen": {**base, "shares": {**base["shares"], **unseen_shares}}}
+        pairs = data.making(study.scale, making)
         self.files = study.tables(list(TABLES))
         self.kept: dict[str, Any] = {}
         cell = {"vocab_size": vocab_size, "reading": reading}
         self.kept["tokenizer"] = study.sweep("tokenizer", fit_tokenizer, [cell], self._files(READ))["kept"].iloc[0]
-        cells = [{"data": data, "making": making} for data in ("hh-like", MERGED)]
-        self._made("data", make_pairs, cells, [cell["data"] for cell in cells], TRAINED_ON)
+        made = self._made("data", pairs.run, pairs.cells, list(pairs.origins), pairs.tables, **pairs.folders)
+        self.data = data.counted(made, pairs.origins)
 
     def starts(self, name: str, seeds: Sequence[int], kinds: Sequence[str], split: str) -> pd.DataFrame:
         """Models to start from (base, instruct, unseen), evaluated untuned. Every base has its instruct model."""
@@ -76,7 +80,7 @@ class Laboratory:
         cells = [
             {"start": f"base_{seed}", "instruction": self.instruction, "seed": seed, **self.facts} for seed in seeds
         ]
-        self._made(f"{name}_instruct", instruct, cells, [f"instruct_{seed}" for seed in seeds], TRAINED_ON)
+        self._made(f"{name}_instruct", instruct, cells, [f"instruct_{seed}" for seed in seeds], data.TRAINED_ON)
         cells = [self._asked(f"{kind}_{seed}", None, "float32", seed, split) for kind in kinds for seed in seeds]
         labels = [_labels("starts", start=kind) for kind in kinds for _ in seeds]
         return self._runs(f"{name}_starts", evaluate_tuned, cells, labels, ASKED)

@@ -5,7 +5,7 @@ from itertools import product
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import AfterValidator, BaseModel, ConfigDict, PositiveInt, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from common.alignment.design import Arm, check_balanced
 from common.alignment.runs import merge_tuned
@@ -79,6 +79,9 @@ def _parsed(listed: list[str]) -> list[str]:
 
 Lines = Annotated[Distinct[str], AfterValidator(_parsed)]
 """Arms as a parameter lists them."""
+
+MaybeLines = Annotated[list[str], Field(max_length=0)] | Lines
+"""Arms of a part that a scale may leave out."""
 
 
 def places(listed: Iterable[str], *, quantized: bool) -> list[dict[str, object]]:
