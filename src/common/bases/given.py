@@ -1,0 +1,126 @@
+"""Base models that others trained: taken as they are, or trained further on what base models read.
+
+What is trained, asked and judged afterwards is text that the model's own tokenizer encodes and its own chat template
+frames. `check_given` refuses, before weights are opened, what that would go wrong with.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+from common import zoo
+from common.bases.checking import check_given
+from common.bases.pretraining import POINTS, Reading, documents, texts_of
+from common.bases.reading import KINDS
+from common.documents import document_loss, mixed_batches
+from common.models import parameter_count
+from common.training import Plan, adamw, train
+
+KEPT = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
+"""Files of a model's folder that are taken: weights, configuration, tokenizer."""
+
+
+class Further(BaseModel):
+    """How a given model is trained further: what it reads how much of, and how fast; all weights."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    shares: dict[str, Annotated[float, Field(ge=0)]]  # of rows, by kind of text; relative
+    steps: PositiveInt
+    batch_size: PositiveInt  # documents
+    learning_rate: PositiveFloat
+    warmup: PositiveInt
+    weight_decay: Annotated[float, Field(ge=0)]
+    precision: Literal["no", "bf16"]  # of the computation; weights are float32
+
+    @model_validator(mode="after")
+    def _known(self) -> "Further":
+        if unknown := self.shares.keys() - set(KINDS):
+            raise ValueError(f"shares: {', '.join(sorted(unknown))}, allowed: {', '.join(KINDS)}")
+        return self
+
+
+class Given(BaseModel):
+    """A model that others trained, and how it becomes a base.
+
+    `model` is, in this order, a name in the scale's section `hub`, a package of models.yaml, a folder, seen from the
+    repository's root, or `owner/name@commit` on the hub (see `common.bases.locating`).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: Annotated[str, Field(min_length=1)]
+    context: PositiveInt  # tokens of the longest text; at most the model's own
+    further: Further | None  # None: taken as it is, the same for every seed
+
+
+def take(context: int, *, model: Path, keep: Path) -> dict:
+    """Keep a given model as it is, but that it takes texts of `context` tokens at most.
+
+    Its weights are linked, not copied, where the file system can. See `check_given` for what is refused.
+    """
+    check_given(model, context)
+    for pattern in KEPT:
+        for file in sorted(model.glob(pattern)):
+            _place(file.resolve(), keep / file.name)  # the hub's cache holds links
+    _rewrite(keep / "config.json", max_position_embeddings=context)
+    _rewrite(keep / "tokenizer_config.json", model_max_length=context)
+    network, _ = zoo.load(str(keep))
+    return {"parameters": parameter_count(network)}
+
+
+def start_from(
+    context: int, further: dict, reading: dict, seed: int, *, model: Path, keep: Path, scratch: Path, **tables: Path
+) -> dict:
+    """Train a given model further and keep it as a Hugging Face folder, its tokenizer and chat template included.
+
+    `model` is its folder, `further` a `Further`; `reading`, `tables` and the metrics as in
+    `common.bases.pretraining.pretrain_base`. `seed` changes the order of the data, and dropout where the model has it.
+    """
+    knobs = Further.model_validate(further)
+    check_given(model, context)
+    network, words = zoo.load(str(model), context=context)
+    network.config.max_position_embeddings = context
+    texts = texts_of(Reading.model_validate(reading), tables)
+    kinds = {name: documents(texts[name], words, context) for name, share in knobs.shares.items() if share}
+    plan = Plan(
+        knobs.steps, knobs.learning_rate, knobs.warmup, log_every=max(1, knobs.steps // POINTS),
+        precision=knobs.precision,
+    )  # fmt: skip
+    torch.manual_seed(seed)
+    trained = train(
+        network,
+        document_loss,
+        mixed_batches(kinds, knobs.shares, knobs.batch_size, seed, words.pad_token_id),
+        plan,
+        optimizer=adamw(network, weight_decay=knobs.weight_decay, betas=(0.9, 0.98)),
+        setting=f"given model, seed {seed}",
+        checkpoint=scratch / "checkpoint",
+        checkpoint_every=plan.log_every * 5,
+    )
+    network.save_pretrained(keep)
+    words.save_pretrained(keep)
+    return {
+        "documents": sum(map(len, kinds.values())),
+        "train_loss": trained.curve[-1]["loss"],
+        **trained.used,
+        "curve": {column: [row[column] for row in trained.curve] for column in trained.curve[0]},
+    }
+
+
+def _place(file: Path, place: Path) -> None:
+    try:
+        place.hardlink_to(file)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(file, place)
+
+
+def _rewrite(file: Path, **settings: object) -> None:
+    """Change keys of a JSON file, which is unlinked first: it may be another folder's too."""
+    content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    file.unlink(missing_ok=True)
+    file.write_text(json.dumps(content | settings, indent=2) + "\n", encoding="utf-8")
