@@ -70,12 +70,10 @@ def _ready(scale: str, study: str) -> list["Gpu"]:
 
     Raises `UserError` where they are not there, or what the study, or one of all, names on the hub cannot be had.
     """
-    from common.hub import check_hub, check_read, read_by
+    from common.hub import check_hub, check_read
     from common.machine import check_machine
 
-    chosen = _chosen(scale, study)
-    check_read(scale, chosen)
-    check_hub(scale, {name for each in chosen for name in read_by(scale, each)})
+    check_hub(scale, check_read(scale, _chosen(scale, study)))
     return [] if CLUSTER in os.environ else check_machine(scale)
 
 

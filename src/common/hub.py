@@ -1,7 +1,7 @@
 """Models, data sets and judges that a scale names on the hub, checked before anything is computed."""
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -14,6 +14,7 @@ from common.scales import has_section, section, studies
 COMMIT = re.compile(r"[0-9a-f]{40}")
 NAMING = ("model", "place")  # knobs that hold the name of an item
 Kind = Literal["model", "dataset"]
+Lacking = Literal["chat_template", "pad_token"]
 
 
 class Item(BaseModel):
@@ -25,6 +26,7 @@ class Item(BaseModel):
     kind: Kind
     revision: str | None
     folder: str | None = None  # from the project's root, where it is not absolute
+    adds: tuple[Lacking, ...] = ()  # what its tokenizer lacks and gets, see common.bases.dressing
 
     @model_validator(mode="after")
     def _pinned(self) -> Self:
@@ -62,30 +64,28 @@ def item(scale: str, name: str, kind: Kind) -> Item:
     found = named[name]
     if found.kind != kind:
         raise UserError(f"scales/{scale}.yaml: hub.{name} is a {found.kind}, needed: a {kind}")
-    _check_place(scale, name, found)
+    check_place(scale, name, found)
     return found
 
 
-def read_by(scale: str, study: str) -> list[str]:
-    """Names of the items that a study's section names, in the order of the section hub."""
-    named = set(_named(section(scale, study)))
-    return [name for name in items(scale) if name in named]
+def check_read(scale: str, chosen: Collection[str]) -> list[str]:
+    """Names of the items that studies of a scale start from; none where the scale names none.
 
-
-def check_read(scale: str, chosen: Collection[str]) -> None:
-    """Raise `UserError` for studies, of a scale that names items of the hub, that start from none of them.
-
-    A study whose models were ignored would draw figures of others.
+    Raises `UserError` where it does and a study starts from none of them: one whose models were ignored would draw
+    figures of others.
     """
     found = items(scale)
     if not found:
-        return
-    if strangers := [study for study in chosen if not read_by(scale, study)]:
-        readers = ", ".join(study for study in studies() if read_by(scale, study)) or "none"
+        return []
+    read = {study: _read_by(section(scale, study), found) for study in chosen}
+    if strangers := [study for study, names in read.items() if not names]:
+        others = {study: _read_by(section(scale, study), found) for study in studies() if study not in read}
+        readers = ", ".join(study for study, names in (read | others).items() if names) or "none"
         raise UserError(
             f"scales/{scale}.yaml names {len(found)} models and data sets of the hub, of which {', '.join(strangers)} "
             f"start{'s' * (len(strangers) == 1)} from none; studies that start from some: {readers}"
         )
+    return [name for name in found if any(name in names for names in read.values())]
 
 
 def check_hub(scale: str, names: Collection[str] | None = None) -> None:
@@ -96,24 +96,22 @@ def check_hub(scale: str, names: Collection[str] | None = None) -> None:
     """
     for name, each in items(scale).items():
         if names is None or name in names:
-            _check_place(scale, name, each)
+            check_place(scale, name, each)
             if each.folder is None:
                 _ask(f"scales/{scale}.yaml: hub.{name}", each)
 
 
-def _named(knobs: object) -> Iterator[str]:
-    """Every text that stands under one of the knobs `NAMING`, at any depth."""
+def _read_by(knobs: object, names: Collection[str]) -> set[str]:
+    """Those of the names that stand under one of the knobs `NAMING`, at any depth."""
+    several = knobs.values() if isinstance(knobs, dict) else knobs if isinstance(knobs, list) else []
+    found = {name for value in several for name in _read_by(value, names)}
     if isinstance(knobs, dict):
-        for name, value in knobs.items():
-            if name in NAMING and isinstance(value, str):
-                yield value
-            yield from _named(value)
-    elif isinstance(knobs, list):
-        for value in knobs:
-            yield from _named(value)
+        found |= {knobs[knob] for knob in NAMING if isinstance(knobs.get(knob), str)} & set(names)
+    return found
 
 
-def _check_place(scale: str, name: str, item: Item) -> None:
+def check_place(scale: str, name: str, item: Item) -> None:
+    """Raise `UserError` for an item that has neither a folder that is there nor a commit."""
     place = f"scales/{scale}.yaml: hub.{name}"
     if item.place is not None:
         if not item.place.is_dir():

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from common.bases.checking import check_given
+from common.bases.dressing import dressed
 from common.bases.given import Given
 from common.converted import converted_model
-from common.errors import UserError
-from common.hub import items
+from common.hub import item, items
 from common.packaged import LISTED
 from common.project import ROOT
 from common.sources import load_sources
@@ -24,12 +24,10 @@ def located(given: Given, scale: str) -> Path:
 
 
 def _folder(name: str, scale: str) -> Path:
-    if item := items(scale).get(name):
-        if item.kind != "model":
-            raise UserError(f"scales/{scale}.yaml: hub.{name} is a {item.kind}, wanted: a model")
-        if item.folder is not None:
-            return locate(item.folder, root=ROOT)
-        return locate(item.id, revision=item.revision)
+    if name in items(scale):
+        named = item(scale, name, "model")
+        folder = named.place or locate(named.id, revision=named.revision)
+        return dressed(name, folder, named.adds)
     if name in load_sources(LISTED):
         return converted_model(name)
     if (ROOT / name).is_dir():
