@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pandas as pd
 
@@ -15,64 +15,51 @@ from common.alignment.starting import instruct, read_reviews
 from common.alignment.training import refer, tune
 from common.analysis.alignment.claims import MERGED
 from common.analysis.alignment.runs import MEASURED, scored
-from common.bases.pretraining import fit_tokenizer, pretrain_base
+from common.analysis.base_models import READ, BaseModels, Knobs, Sweeper
 from common.errors import UserError
 from common.pairs.making import make_pairs
 from common.pairs.reviews import sample_pairs
 from common.pairs.sentiment import fit_sentiment
 from common.preference.tuning import Tuning
 
-READ = ("facts", "sotu", "unsafe_prompts", "benign_prompts", "replies")  # tables that bases read
 TRAINED_ON = ("facts", "unsafe_prompts", "benign_prompts", "replies")
 ASKED = (*TRAINED_ON, "judged_responses")
 TABLES = (*READ, "judged_responses", "movie_reviews")
-Knobs = Mapping[str, Any]
-
-
-class Sweeper(Protocol):
-    """What the laboratory needs of a study."""
-
-    def sweep(self, name: str, run: Callable[..., dict], cells: list[dict], inputs: dict) -> pd.DataFrame: ...
-
-    def tables(self, names: list[str]) -> dict[str, Path]: ...
 
 
 class Laboratory:
     """Makes starts, data, fine-tunings and merges and evaluates them, and knows where each is by its name.
 
     `reading`, `base`, …: the study's parameters of these names. Each method that evaluates gives a table of runs as
-    `common.analysis.alignment.runs` has it. Raises `UserError` where `tables` are not `TABLES`.
+    `common.analysis.alignment.runs` has it. Without `unseen_shares` there is no base that never met a prompt. Raises
+    `UserError`, before anything runs, where `tables` are not `TABLES` or a given base cannot be had (see `BaseModels`).
     """
 
     def __init__(
-        self, study: Sweeper, tables: Sequence[str], vocab_size: int, reading: Knobs, base: Knobs, unseen_shares: Knobs,
-        instruction: Knobs, making: Knobs, reviews: Knobs, recipes: Mapping[str, Knobs],
+        self, study: Sweeper, tables: Sequence[str], vocab_size: int | None, reading: Knobs, base: Knobs,
+        unseen_shares: Knobs, instruction: Knobs, making: Knobs, reviews: Knobs, recipes: Mapping[str, Knobs],
         rates: Mapping[str, Sequence[float]], asking: Knobs,
     ):  # fmt: skip
         if set(tables) != set(TABLES):
             raise UserError(f"tables are {', '.join(tables)}; the study needs {', '.join(TABLES)}")
-        self.study, self.reading, self.instruction, self.reviews = study, reading, instruction, reviews
+        self.study, self.instruction, self.reviews = study, instruction, reviews
         self.rates = rates
         self.recipes = {
             name: Tuning.model_validate(recipe | {"learning_rate": rates[name][0]}) for name, recipe in recipes.items()
         }
         self.facts = {"facts_per_relation": reading["facts_per_relation"]}
         self.asking = {**asking, **self.facts}
-        self.kinds = {"base": base, "unseen": {**base, "shares": {**base["shares"], **unseen_shares}}}
+        self.bases = BaseModels(study, base, vocab_size, reading, {"unseen": unseen_shares})
         self.files = study.tables(list(TABLES))
         self.kept: dict[str, Any] = {}
-        cell = {"vocab_size": vocab_size, "reading": reading}
-        self.kept["tokenizer"] = study.sweep("tokenizer", fit_tokenizer, [cell], self._files(READ))["kept"].iloc[0]
         cells = [{"data": data, "making": making} for data in ("hh-like", MERGED)]
         self._made("data", make_pairs, cells, [cell["data"] for cell in cells], TRAINED_ON)
 
     def starts(self, name: str, seeds: Sequence[int], kinds: Sequence[str], split: str) -> pd.DataFrame:
         """Models to start from (base, instruct, unseen), evaluated untuned. Every base has its instruct model."""
-        for kind in self.kinds:
+        for kind in self.bases.kinds:
             if kind == "base" or kind in kinds:
-                cells = [{"base": self.kinds[kind], "reading": self.reading, "seed": seed} for seed in seeds]
-                names = [f"{kind}_{seed}" for seed in seeds]
-                self._made(f"{name}_{kind}", pretrain_base, cells, names, READ, tokenizer=self.kept["tokenizer"])
+                self.kept |= self.bases.made(f"{name}_{kind}", [(kind, seed) for seed in seeds])
         cells = [
             {"start": f"base_{seed}", "instruction": self.instruction, "seed": seed, **self.facts} for seed in seeds
         ]
