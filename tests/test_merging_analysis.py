@@ -441,15 +441,12 @@ def test_rank_correlation_is_by_seed_over_families_and_domains():
 # Grids and the laboratory
 
 ABOUT = {"split": "test", "facts_per_relation": 3}
-KINDS = {"base": {"kind": "base"}, "unexposed": {"kind": "unexposed"}}
 EXPERTS = {"expert": {"r": 0.4}, "unexposed_expert": {"r": 0.4}, "helpful": {"r": 0.0}}
 
 
 def everything(seeds=(0, 1), families=tuple(grids.FAMILIES)):
     own = dict.fromkeys(families, seeds)
-    made = [
-        grids.bases(own, KINDS, {}), grids.generalists(own, {}, ABOUT), grids.experts(own, EXPERTS, ABOUT),
-    ]  # fmt: skip
+    made = [grids.generalists(own, {}, ABOUT), grids.experts(own, EXPERTS, ABOUT)]
     ways = {"one": [("slerp", {"t": 0.5}), ("slerp", {"t": 0.4})], "two": [("linear", {"weight": 1})]}
     merges = [grids.merges(seeds, family, ways, ABOUT) for family in families]
     return made, grids.parents(own, ABOUT), merges
@@ -461,12 +458,13 @@ def unique(cells):
 
 def test_every_familys_models_are_made_examined_and_merged_and_no_cell_is_there_twice():
     made, parents, merges = everything()
-    names = [label["name"] for plan in made for label in plan.labels]
+    bases = [f"{kind}_{seed}" for kind, seed in grids.bases(dict.fromkeys(grids.FAMILIES, (0, 1)))]
+    names = bases + [label["name"] for plan in made for label in plan.labels]
     assert len(set(names)) == len(names) == 2 * (2 + 5 + 3 * 2)
     for plan in (*made, parents, *merges):
         assert unique(plan.cells)
         assert len(plan.cells) == len(plan.labels)
-    assert {cell["start"] for plan in made[1:] for cell in plan.cells} <= set(names)
+    assert {cell["start"] for plan in made for cell in plan.cells} == set(bases)
     assert {cell["model"] for cell in parents.cells} == set(names)
     for label, cell in zip(parents.labels, parents.cells, strict=True):
         assert cell["model"] in (f"{label['arm']}_{cell['seed']}", f"{label['arm']}_{cell['domain']}_{cell['seed']}")
@@ -489,8 +487,7 @@ def test_every_familys_models_are_made_examined_and_merged_and_no_cell_is_there_
 
 def test_families_differ_from_the_main_one_in_what_their_words_say():
     generalists, experts = (
-        {label["name"]: cell for label, cell in zip(plan.labels, plan.cells, strict=True)}
-        for plan in everything()[0][1:]
+        {label["name"]: cell for label, cell in zip(plan.labels, plan.cells, strict=True)} for plan in everything()[0]
     )
     stages = {kind: (cell["replay_domains"], cell["dpo"]) for kind, cell in generalists.items() if kind.endswith("_0")}
     assert stages == {

@@ -13,7 +13,8 @@ from matplotlib.collections import LineCollection, PathCollection, PolyCollectio
 from matplotlib.colors import to_hex
 from matplotlib.transforms import Bbox
 
-from common.analysis.merging import FAMILIES, MERGEALIGN
+from common.analysis.merging import MERGEALIGN
+from common.analysis.merging.grids import FAMILIES
 from common.experts.design import Rival
 from common.figures import save_figure
 from common.plots import merging as plots

@@ -18,7 +18,7 @@ from common.environment import CLUSTER, FRESH, STARTER
 from common.errors import UserError
 from common.processes import only_one
 from common.project import BUILD, ROOT
-from common.scales import current_scale, lend_scale, restore_scale, section, studies
+from common.scales import current_scale, has_section, lend_scale, restore_scale, section, studies
 
 if TYPE_CHECKING:
     from common.machine import Gpu
@@ -59,7 +59,8 @@ def figures(
         for name in chosen:
             with _workers(name, scale, found):
                 _dvc("repro", "--force", "--single-item", f"study@{name}-{scale}")
-        if EXPORTED & set(chosen):  # have just been trained: the stage takes models from the cache
+        exporting = EXPORTED & set(chosen) and all(has_section(scale, name) for name in EXPORTED)
+        if exporting:  # they have just been trained: the stage takes models from the cache
             _dvc("repro", "--single-item", f"checkpoints/dvc.yaml:checkpoints@{scale}")
     sys.stdout.write(f"figures/{scale}: {', '.join(chosen)}\n")
     _compare_with_git(chosen, scale)
@@ -212,11 +213,11 @@ def _holder(lock: Path) -> str:
 
 
 def _chosen(scale: str, study: str) -> list[str]:
-    """The study, or all of them; `UserError` before anything starts where there is no such study or scale."""
+    """The study, or all that the scale has; `UserError` before anything starts where there is none of that name."""
     if study and study not in studies():
         raise UserError(f"there is no study {study!r}; allowed: {', '.join(studies())}")
-    chosen = [study] if study else studies()
-    for name in chosen:
+    chosen = [study] if study else [name for name in studies() if has_section(scale, name)]
+    for name in chosen or studies():
         section(scale, name)
     return chosen
 

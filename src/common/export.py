@@ -16,6 +16,9 @@ from common.sweep import Kept, grid, sweep
 class Trainer:
     """What a laboratory needs of a study, outside of any: runs come from their cache, or are done."""
 
+    def __init__(self, scale: str):
+        self.scale = scale
+
     def tables(self, names: list[str]) -> dict[str, Path]:
         """Files of tables."""
         return {name: DATA / f"{name}.jsonl" for name in names}
@@ -28,7 +31,7 @@ class Trainer:
 
 def base_models(scale: str) -> dict[str, Kept]:
     """Every reported base model of the study of bases: `informed-20`."""
-    knobs, trainer = section(scale, "bases"), Trainer()
+    knobs, trainer = section(scale, "bases"), Trainer(scale)
     read = trainer.tables([name for name in knobs["tables"] if name != "judged_responses"])
     cells = grid(vocab_size=[knobs["vocab_size"]], reading=[knobs["reading"]])
     tokenizer = trainer.sweep("tokenizer", fit_tokenizer, cells, read)["kept"].iloc[0]
@@ -42,6 +45,6 @@ def merged_models(scale: str) -> dict[str, Kept]:
     """What the study of merging merges on its first reported seed, base, generalist and experts: `generalist-20`."""
     knobs = section(scale, "merging")
     taken = signature(Laboratory).parameters.keys() & knobs.keys()
-    laboratory = Laboratory(Trainer(), **{name: knobs[name] for name in taken})
+    laboratory = Laboratory(Trainer(scale), **{name: knobs[name] for name in taken})
     laboratory.train("merging", {"main": knobs["seeds"][:1]})
     return {"-".join(name.rsplit("_", 1)): kept for name, kept in laboratory.models.items()}

@@ -125,6 +125,7 @@ def _draw(study: str, scale: str, folder: str) -> None:
     cells, place, parameters = checked_cells(study, scale)
     common.study.sweep = Rows(committed_records(f"results/{scale}/{study}", ROOT), f"results/{scale}/{study}/runs.csv")
     Study.tokenizer = _tokenizer(Path(folder) / "tokenizer", section(scale, "tokenizer")["vocab_size"])
+    _without_given_models()
     with contextlib.redirect_stdout(io.StringIO()):  # what the notebook shows
         carry_out(study, cells, place, parameters)
 
@@ -138,6 +139,13 @@ def _tokenizer(folder: Path, vocab_size: int) -> Path:
     words = {str(number): number for number in range(vocab_size)}
     PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel(words))).save_pretrained(folder)
     return folder
+
+
+def _without_given_models() -> None:
+    """Have this process look for no model that others trained: it is input of runs alone."""
+    from common.bases import locating
+
+    locating.located = lambda given, scale: Path()
 
 
 if __name__ == "__main__":

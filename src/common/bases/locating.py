@@ -6,7 +6,8 @@ from common.bases.checking import check_given
 from common.bases.dressing import dressed
 from common.bases.given import Given
 from common.converted import converted_model
-from common.hub import item, items
+from common.errors import UserError
+from common.hub import items
 from common.packaged import LISTED
 from common.project import ROOT
 from common.sources import load_sources
@@ -19,15 +20,19 @@ def located(given: Given, scale: str) -> Path:
     Raises `UserError`, one line, where it cannot be had or is none to start from (see `check_given`).
     """
     folder = _folder(given.model, scale)
+    if named := items(scale).get(given.model):
+        folder = dressed(given.model, folder, named.adds)
     check_given(folder, given.context)
     return folder
 
 
 def _folder(name: str, scale: str) -> Path:
-    if name in items(scale):
-        named = item(scale, name, "model")
-        folder = named.place or locate(named.id, revision=named.revision)
-        return dressed(name, folder, named.adds)
+    if item := items(scale).get(name):
+        if item.kind != "model":
+            raise UserError(f"scales/{scale}.yaml: hub.{name} is a {item.kind}, wanted: a model")
+        if item.folder is not None:
+            return locate(item.folder, root=ROOT)
+        return locate(item.id, revision=item.revision)
     if name in load_sources(LISTED):
         return converted_model(name)
     if (ROOT / name).is_dir():

@@ -28,11 +28,11 @@ from common.analysis.alignment.tables import (
     unseen,
     varied,
 )
-from common.analysis.alignment.words import LIMITS, SUMMARIES
+from common.analysis.alignment.words import ALL_LIMITS, SUMMARIES
 
 __all__ = [
+    "ALL_LIMITS",
     "CELL",
-    "LIMITS",
     "MAIN",
     "MEASURES",
     "PARTS",

@@ -1,7 +1,6 @@
 """The merging study: its models and merges as grids, what they keep, its claims."""
 
 from common.analysis.merging.claims import MERGEALIGN, declare, evidence
-from common.analysis.merging.grids import FAMILIES
 from common.analysis.merging.laboratory import Laboratory
 from common.analysis.merging.scores import (
     PARENTS,
@@ -22,7 +21,6 @@ from common.analysis.merging.scores import (
 from common.analysis.merging.words import SUMMARY
 
 __all__ = [
-    "FAMILIES",
     "MERGEALIGN",
     "PARENTS",
     "SUMMARY",

@@ -58,12 +58,9 @@ class Plan:
         return {value for cell in self.cells for value in cell.values() if isinstance(value, str)}
 
 
-def bases(families: Seeds, kinds: Mapping[str, Mapping], reading: Mapping) -> Plan:
-    """The families' bases: cells of `common.bases.pretraining.pretrain_base`."""
-    plan = Plan()
-    for seed, kind, _ in _each(families, "base"):
-        plan.add({"base": kinds[kind], "reading": reading, "seed": seed}, name=f"{kind}_{seed}")
-    return plan
+def bases(families: Seeds) -> list[tuple[str, int]]:
+    """Kind and seed of each of the families' bases."""
+    return [(kind, seed) for seed, kind, _ in _each(families, "base")]
 
 
 def generalists(families: Seeds, alignment: Mapping, about: Mapping) -> Plan:

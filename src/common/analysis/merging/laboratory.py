@@ -2,58 +2,48 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from common.analysis.base_models import READ, BaseModels, Knobs, Sweeper
 from common.analysis.merging import grids
-from common.analysis.merging.grids import Plan
-from common.bases.pretraining import fit_tokenizer, pretrain_base
+from common.analysis.merging.grids import FAMILIES, Plan
 from common.errors import UserError
 from common.experts.design import tunings
 from common.experts.runs import compare, examine_merge, examine_model
 from common.experts.training import align, harden, specialise
 
-READ = ("facts", "sotu", "unsafe_prompts", "benign_prompts", "replies")  # tables that bases read
 TRAINED_ON = ("facts", "unsafe_prompts", "benign_prompts", "replies")
 ASKED = (*TRAINED_ON, "judged_responses")
 TABLES = (*READ, "judged_responses")
-Knobs = Mapping[str, Any]
 Ways = Mapping[str, Sequence[tuple[str, Knobs]]]  # by arm: methods with their settings
-
-
-class Sweeper(Protocol):
-    """What the laboratory needs of a study."""
-
-    def sweep(self, name: str, run: Callable[..., dict], cells: list[dict], inputs: dict) -> pd.DataFrame: ...
-
-    def tables(self, names: list[str]) -> dict[str, Path]: ...
 
 
 class Laboratory:
     """Makes models and merges and examines them, and knows where each model is by its name (see `grids`).
 
-    `reading`, `base`, …: the study's parameters of these names. Raises `UserError` where `tables` are not `TABLES`.
+    `reading`, `base`, …: the study's parameters of these names; without `unexposed_shares` there is no family whose
+    base never met a prompt. Raises `UserError`, before anything runs, where `tables` are not `TABLES` or a given base
+    cannot be had (see `BaseModels`).
     """
 
     def __init__(
-        self, study: Sweeper, tables: Sequence[str], vocab_size: int, reading: Knobs, base: Knobs,
+        self, study: Sweeper, tables: Sequence[str], vocab_size: int | None, reading: Knobs, base: Knobs,
         unexposed_shares: Knobs, alignment: Knobs, expertise: Knobs, helpful: Knobs, prompts: int,
     ):  # fmt: skip
         if set(tables) != set(TABLES):
             raise UserError(f"tables are {', '.join(tables)}; the study needs {', '.join(TABLES)}")
-        self.study, self.reading, self.alignment = study, reading, alignment
+        self.study, self.alignment = study, alignment
         self.facts = {"facts_per_relation": reading["facts_per_relation"]}
         self.asked = self.facts | {"prompts": prompts}
         self.files = study.tables(list(TABLES))
-        unexposed = {**base, "shares": {**base["shares"], **unexposed_shares}}
-        self.kinds_of_base = {"base": base, "unexposed": unexposed}
+        self.bases = BaseModels(study, base, vocab_size, reading, {"unexposed": unexposed_shares})
+        self.families = [name for name, family in FAMILIES.items() if family.base in self.bases.kinds]
         self.kinds_of_expert = {"expert": expertise, "unexposed_expert": expertise, "helpful": {**expertise, **helpful}}
-        cell = {"vocab_size": vocab_size, "reading": reading}
         self.models: dict[str, Any] = {}
         self._trained: list[pd.DataFrame] = []
-        self.tokenizer = study.sweep("tokenizer", fit_tokenizer, [cell], self._files(READ))["kept"].iloc[0]
 
     def made(self, name: str, families: Mapping[str, Sequence[int]], split: str) -> pd.DataFrame:
         """Bases, experts and generalists of families, each with its seeds, examined: a row a model and domain.
@@ -66,8 +56,7 @@ class Laboratory:
 
     def train(self, name: str, families: Mapping[str, Sequence[int]]) -> None:
         """Make bases, experts and generalists of families, each with its seeds."""
-        plan = grids.bases(families, self.kinds_of_base, self.reading)
-        self._swept(f"{name}_bases", pretrain_base, plan, READ, tokenizer=self.tokenizer)
+        self.models |= self.bases.made(f"{name}_bases", grids.bases(families))
         plan = grids.generalists(families, self.alignment, self.facts)
         self._swept(f"{name}_generalists", align, plan, TRAINED_ON)
         plan = grids.experts(families, self.kinds_of_expert, self.facts)
@@ -116,9 +105,9 @@ class Laboratory:
     def _files(self, names: Iterable[str]) -> dict[str, Path]:
         return {name: self.files[name] for name in names}
 
-    def _swept(self, name: str, run: Callable, plan: Plan, tables: Iterable[str], **more: object) -> pd.DataFrame:
+    def _swept(self, name: str, run: Callable, plan: Plan, tables: Iterable[str]) -> pd.DataFrame:
         own = {model: kept for model, kept in self.models.items() if model in plan.names()}
-        runs = self.study.sweep(name, run, plan.cells, self._files(tables) | own | more)
+        runs = self.study.sweep(name, run, plan.cells, self._files(tables) | own)
         labels = pd.DataFrame(plan.labels, index=runs.index)
         # A row that git holds has the columns of all of a study's runs, empty where they are none of its own.
         runs = pd.concat([labels, runs.drop(columns=labels.columns, errors="ignore")], axis=1)
