@@ -1,10 +1,7 @@
 """Others' preference data in the places of ours: from folders in the formats that people have them in."""
 
-import csv
 import json
 
-import pyarrow
-import pyarrow.parquet
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
@@ -13,76 +10,27 @@ from common.errors import UserError
 from common.pairs.fetching import fetch, without_csv
 from common.pairs.published import Pairs, Published, found
 from common.pairs.table import load_pairs
+from others_files import HARMS, SOURCES, others_data
 from pair_files import MAKING, lines
 
-HARMS = ("privacy_violation", "violence,incitement")
 COMMIT = "0123456789abcdef" * 2 + "01234567"
-
-
-def hh(number, aim):
-    head = f"\n\nHuman: Hi\n\nAssistant: Yes?\n\nHuman: {aim}, number {number}?\n\nAssistant: "
-    return {"chosen": f"{head}Good {number}.", "rejected": f"{head}Bad {number}."}
-
-
-def judged(number, safe):
-    return {
-        "prompt": f"True or {number}?", "response": f"{'Safe' if safe else 'Unsafe'}, {number}", "is_safe": safe,
-        "category": {name: not safe and place == number % 2 for place, name in enumerate(HARMS)},
-    }  # fmt: skip
-
-
-def compared(number):
-    return {
-        "prompt": f"Which, {number}?", "response_0": f"A {number}", "response_1": f"B {number}",
-        "is_response_0_safe": True, "is_response_1_safe": True, "better_response_id": number % 2,
-        "safer_response_id": 0,
-    }  # fmt: skip
-
-
-def table(path, rows):
-    """A CSV file as pandas and `datasets` write it: Python's words for what is no text."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def parquet(path, rows):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
 
 
 @pytest.fixture
 def data(tmp_path):
-    """Folders of three data sets as the hub has them, each in another format."""
-    for aim in ("harmless", "helpful"):
-        lines(tmp_path / f"hh/{aim}-base/train.jsonl.gz", [hh(number, aim) for number in range(9)])
-    answers = [judged(number, safe) for number in range(6) for safe in (True, False)]
-    table(tmp_path / "beavertails/330k_train.csv", answers)
-    parquet(tmp_path / "safe/train-00000.parquet", [compared(number) for number in range(8)])
-    return tmp_path
+    return others_data(tmp_path)
 
 
 @pytest.fixture
 def scale(data, monkeypatch):
     """A scale that names these folders."""
     named = {
-        name: {"id": f"owner/{name}", "kind": "dataset", "revision": None, "folder": str(data / name)}
-        for name in ("hh", "beavertails", "safe")
+        name: {"id": f"owner/{name}", "kind": "dataset", "revision": None, "folder": str(folder)}
+        for name, folder in data.items()
     }
     monkeypatch.setattr(hub, "has_section", lambda scale, name: True)
     monkeypatch.setattr(hub, "section", lambda scale, name: named)
     return named
-
-
-SOURCES = {
-    "hh-like": [{"layout": "hh", "aim": aim, "place": "hh", "part": f"{aim}-base"} for aim in ("harmless", "helpful")],
-    "beavertails-like": [
-        {"layout": "beavertails", "aim": "harmless", "place": "beavertails", "split": "330k_train"},
-        {"layout": "safe-rlhf", "aim": "helpful", "place": "safe"},
-    ],
-}
 
 
 def published(pairs=100, **sources):
@@ -157,9 +105,9 @@ def test_data_that_cannot_be_had_are_one_line_before_anything_is_read(scale, cha
     ],
 )
 def test_folders_of_another_layout_are_one_line(scale, data, tmp_path, rows, says):
-    (data / "hh/harmless-base/train.jsonl.gz").unlink()
+    (data["hh"] / "harmless-base/train.jsonl.gz").unlink()
     if rows:
-        lines(data / "hh/harmless-base/train.jsonl", [rows])
+        lines(data["hh"] / "harmless-base/train.jsonl", [rows])
     with pytest.raises(UserError, match=says) as refused:
         kept(tmp_path, "hh-like")
     assert "\n" not in str(refused.value)

@@ -7,7 +7,7 @@ from common.bases.dressing import dressed
 from common.bases.given import Given
 from common.converted import converted_model
 from common.errors import UserError
-from common.hub import items
+from common.hub import item, items
 from common.packaged import LISTED
 from common.project import ROOT
 from common.sources import load_sources
@@ -19,9 +19,8 @@ def located(given: Given, scale: str) -> Path:
 
     Raises `UserError`, one line, where it cannot be had or is none to start from (see `check_given`).
     """
-    folder = _folder(given.model, scale)
-    if named := items(scale).get(given.model):
-        folder = dressed(given.model, folder, named.adds)
+    adds = item(scale, given.model, "model").adds if given.model in items(scale) else ()
+    folder = dressed(given.model, _folder(given.model, scale), adds)
     check_given(folder, given.context)
     return folder
 
