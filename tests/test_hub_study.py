@@ -3,7 +3,9 @@
 import functools
 import inspect
 import json
+from collections import Counter
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -18,13 +20,17 @@ from common.analysis.alignment.parameters import arms
 from common.bases.dressing import dressed
 from common.bases.given import Given
 from common.bases.locating import located
+from common.cells import carry_out, checked_cells
 from common.cli import _ready
 from common.errors import UserError
 from common.notebooks import read_notebook
+from common.plots import alignment as plots
 from common.preference.examples import encode_examples
 from common.project import ROOT
 from common.scales import has_section, section
 from common.signature import mistakes, parameter_types, parameters_cell
+from common.sweep import Sweep
+from common.sweep.records import Record
 from common.tokenizer import train_tokenizer
 from others_files import SOURCES, others_data
 
@@ -227,3 +233,51 @@ def test_the_papers_scale_is_refused_by_what_is_missing_first(monkeypatch):
     monkeypatch.setattr("common.machine.gpus", lambda: [])
     with pytest.raises(UserError, match="the scale paper needs 1 GPU of 130 GB, this machine has none"):
         _ready("paper", "alignment")
+
+
+class Told:
+    """Stands where `common.sweep.sweep` does: does no run, and gives each numbers by chance."""
+
+    def __init__(self):
+        self.rng, self.runs = np.random.default_rng(0), []
+
+    def __call__(self, run, cells, *, name, **options):
+        own = [self._record(run, cell) for cell in cells]
+        self.runs += own
+        return Sweep(own, len(own), [record.key for record in own])
+
+    def _record(self, run, cell):
+        packed = cell.get("tuning", {}).get("lora", {}).get("quantized", False)
+        metrics = dict(zip(MEASURES, self.rng.random(len(MEASURES)), strict=True))
+        metrics |= {"distinct_pairs": cell.get("n") or 12000, "base_dtype": "nf4" if packed else "float32"}
+        metrics |= {"base_bytes": 1 if packed else 4}
+        key = f"{run.__name__} {len(self.runs)} {json.dumps(cell)}"
+        return Record(key, run.__name__, cell, metrics, {"curve": {"step": [1]}})
+
+
+def test_the_notebook_goes_through_the_papers_scale_to_its_claims(monkeypatch, tmp_path):
+    def pinned(scale, name):
+        knobs = section(scale, name)
+        return {key: each | {"revision": "0" * 40} for key, each in knobs.items()} if name == "hub" else knobs
+
+    monkeypatch.setattr(hub, "section", pinned)
+    monkeypatch.setattr("common.bases.locating.located", lambda given, scale: tmp_path / given.model)
+    told, figures = Told(), []
+    monkeypatch.setattr("common.study.sweep", told)
+    monkeypatch.setattr("common.study.Study.figure", lambda study, name, *drawn: figures.append(name))
+    for name in plots.__all__:
+        monkeypatch.setattr(plots, name, lambda *values, **named: None)
+    monkeypatch.setenv("COMPENDIUM_WORK", str(tmp_path))
+    monkeypatch.setenv("COMPENDIUM_SCALE", "paper")
+    carry_out("alignment", *checked_cells("alignment", "paper"))
+    ran = Counter(record.run for record in told.runs)
+    # Nothing is made that is given, and what can't be is left out.
+    assert (ran["fetch"], ran["take"]) == (2, 2 * 2)
+    assert not {"fit_tokenizer", "pretrain_base", "instruct", "make_pairs", "read_reviews"} & ran.keys()
+    assert {"unseen", "frontier"} & {*figures} == set()
+    claims = json.loads((tmp_path / "results/claims.json").read_text())
+    assert len(claims) == 10
+    assert {claim["figure"] for claim in claims.values()} <= {*figures}
+    tuned = [record.cell["tuning"] for record in told.runs if record.run == "tune"]
+    by_method = {each["method"]: (each["learning_rate"], each["steps"], each["batch_size"]) for each in tuned}
+    assert by_method == {"sft": (2e-4, 700, 16), "dpo": (5e-5, 700, 16)}  # paper, table 6
