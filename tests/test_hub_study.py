@@ -13,10 +13,11 @@ import yaml
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from asked_files import ASKING, ROWS, asked_tables
-from common import hub, zoo
+from common import hub, redrawing, zoo
 from common.alignment.evaluation import MEASURES
 from common.analysis.alignment.laboratory import TABLES, Laboratory
 from common.analysis.alignment.parameters import arms
+from common.bases import locating
 from common.bases.dressing import dressed
 from common.bases.given import Given
 from common.bases.locating import located
@@ -211,6 +212,15 @@ def test_what_cannot_be_had_is_one_line_before_anything_runs(scale, study, item,
         laboratory(study, scale(**{item: change}))
     assert "\n" not in str(refused.value)
     assert study.ran == []
+
+
+def test_figures_are_drawn_from_tables_where_models_and_data_are_not(scale, study, monkeypatch):
+    knobs = scale(**{name: {"folder": "no/such"} for name in ("base", "instruct", "hh", "safe")})
+    for place, name in ((locating, "located"), (hub, "check_place")):
+        monkeypatch.setattr(place, name, getattr(place, name))  # to be put back
+    redrawing._without_given_models()
+    monkeypatch.setattr(study, "sweep", lambda name, run, cells, inputs: pd.DataFrame(cells).assign(kept="there"))
+    assert laboratory(study, knobs).data["origin"]["hh-like"] == "owner/hh, a folder"
 
 
 def test_a_folder_with_a_model_in_another_format_is_refused(models, tmp_path, scale):
