@@ -7,10 +7,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from common import hub
 from common.errors import UserError
+from common.pairs import sources as reading
 from common.pairs.fetching import fetch, without_csv
 from common.pairs.published import Pairs, Published, found
 from common.pairs.table import load_pairs
-from others_files import HARMS, SOURCES, others_data
+from others_files import HARMS, SOURCES, hh, others_data
 from pair_files import MAKING, lines
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
@@ -80,6 +81,27 @@ def test_what_data_are_is_told_by_their_ids(scale):
     assert there.origins["hh-like"] == "owner/hh, 0123456"
     assert [(each["place"], each["revision"]) for each in there.cells[0]["sources"]] == [("owner/hh", COMMIT)] * 2
     assert set(there.folders) == {"beavertails", "safe"}
+
+
+def test_data_at_a_commit_are_read_at_it_and_what_the_hub_does_not_give_is_one_line(scale, monkeypatch, tmp_path):
+    scale["hh"] |= {"folder": None, "revision": COMMIT}
+    asked = []
+
+    def load(place, **options):
+        asked.append((place, options))
+        return [hh(number, "a") for number in range(3)]
+
+    monkeypatch.setattr(reading, "load_dataset", load)
+    assert kept(tmp_path, "hh-like")[0]["read"] == 6
+    parts = [{"data_dir": f"{aim}-base", "split": "train", "revision": COMMIT} for aim in ("harmless", "helpful")]
+    assert asked == [("owner/hh", part) for part in parts]
+
+    def offline(place, **options):
+        raise ConnectionError("no such name\nin a trace")
+
+    monkeypatch.setattr(reading, "load_dataset", offline)
+    with pytest.raises(UserError, match=f"owner/hh at revision {COMMIT} cannot be had: no such name$"):
+        kept(tmp_path, "hh-like", pairs=5)
 
 
 @pytest.mark.parametrize(
