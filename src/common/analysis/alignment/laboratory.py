@@ -31,8 +31,10 @@ class Laboratory:
     """Makes starts, data, fine-tunings and merges and evaluates them, and knows where each is by its name.
 
     `reading`, `base`, …: the study's parameters of these names. Each method that evaluates gives a table of runs as
-    `common.analysis.alignment.runs` has it. Without `unseen_shares` there is no base that never met a prompt. Raises
-    `UserError`, before anything runs, where `tables` are not `TABLES` or a given base cannot be had (see `BaseModels`).
+    `common.analysis.alignment.runs` has it.
+
+    Without `unseen_shares` there is no base that never met a prompt. Raises `UserError`, before anything runs, where
+    `tables` are not `TABLES` or a given base cannot be had (see `BaseModels`).
     """
 
     def __init__(
