@@ -1,12 +1,12 @@
-"""Memory of every training of a scale, and its speed on the GPU that is there.
+"""Memory of every training of scales, and its speed on the GPU that is there.
 
-    python benchmarks/gpu.py [--scale gpu] [--study bases ...] [--steps 20] [--plan] [--out benchmarks/gpu.md]
+    python benchmarks/gpu.py [--scale gpu ...] [--study bases ...] [--steps 20] [--plan] [--out benchmarks/gpu.md]
 
 Memory is computed (see common.footprint), on any machine. Speed is measured: tokens a second of the training loop on
 random tokens, and what share that is of the bfloat16 peak, itself measured as the product of two large matrices, at six
-operations a token and parameter (Kaplan et al., arXiv 2001.08361), embeddings left out. Without a GPU it is measured on
-the CPU where --cpu asks for it, which is for small scales; --plan leaves it out. A model that does not fit is told as
-that and the next one is tried.
+operations a token and parameter (Kaplan et al., arXiv 2001.08361), embeddings left out unless they are the head too.
+Without a GPU it is measured on the CPU where --cpu asks for it, which is for small scales; --plan leaves it out. A
+model that does not fit is told as that and the next one is tried.
 """
 
 import time
@@ -23,6 +23,7 @@ from common.gpu_workers import packed
 from common.machine import Gpu
 from common.models import parameter_count
 from common.preference.adapters import Lora, attach
+from common.scales import has_section
 from common.training import Plan, adamw, train
 
 SIZES = (24, 80, 141)  # GB of usual GPUs, for which it is told how many runs fit
@@ -32,7 +33,7 @@ SIDE = 8192  # of the matrices whose product gives the peak
 
 
 def main(
-    scale: Annotated[str, typer.Option(help="A file in scales/.")] = "gpu",
+    scale: Annotated[list[str] | None, typer.Option(help="Files in scales/; by default gpu.")] = None,
     study: Annotated[list[str] | None, typer.Option(help="Studies; by default all that train language models.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps that are timed.")] = 20,
     plan: Annotated[bool, typer.Option(help="Memory only, computed.")] = False,
@@ -40,13 +41,15 @@ def main(
     side: Annotated[int, typer.Option(min=1, help="Of the matrices whose product gives the peak.")] = SIDE,
     out: Annotated[Path | None, typer.Option(help="A Markdown file; by default the terminal.")] = None,
 ) -> None:
-    """Compute memory and measure speed of what a scale trains."""
-    every = [each for name in study or OF_STUDY for each in trainings(name, scale)]
+    """Compute memory and measure speed of what scales train."""
+    scales = scale or ["gpu"]
+    every = [(one, each) for one in scales for name in study or _studies(one) for each in trainings(name, one)]
     if not plan and not cpu and not torch.cuda.is_available():
         raise UserError("this machine has no GPU to measure: --plan computes memory, --cpu measures a small scale here")
-    command = f"python benchmarks/gpu.py --scale {scale}{' --plan' if plan else ' --cpu' if cpu else ''}"
+    options = [*(f"--scale {one}" for one in scales), *(["--plan"] if plan else ["--cpu"] if cpu else [])]
+    command = " ".join(["python benchmarks/gpu.py", *options])
     text = f"# What training takes on a GPU\n\nWritten by `{command}` (torch {torch.__version__}).\n\n"
-    text += memory([(each, footprint(each)) for each in every])
+    text += memory([(one, each, footprint(each)) for one, each in every])
     text += "\n## Speed\n\n" + (NOT_RUN if plan else speed(every, steps, side))
     if out:
         out.write_text(text)
@@ -54,27 +57,33 @@ def main(
         typer.echo(text, nl=False)
 
 
-NOT_RUN = """**Not run on a GPU yet.** On a machine that has one, `python benchmarks/gpu.py --out benchmarks/gpu.md`
-measures tokens a second, memory and the share of the bfloat16 peak, and writes this page anew.
+def _studies(scale: str) -> list[str]:
+    """Those that train language models and that a scale has; of a scale that is none, `trainings` says so."""
+    return [name for name in OF_STUDY if has_section(scale, name)] or list(OF_STUDY)
+
+
+NOT_RUN = """**Not run on a GPU yet.** On a machine that has one, this command with `--out benchmarks/gpu.md` in
+place of `--plan` measures tokens a second, memory and the share of the bfloat16 peak, and writes this page anew.
 """
 
 
-def memory(found: list[tuple[Training, Footprint]]) -> str:
-    """A table of computed memory, a row for each training."""
+def memory(found: list[tuple[str, Training, Footprint]]) -> str:
+    """A table of computed memory, a row for each training of a scale."""
     lines = [
         "## Memory, computed\n",
         "One step with weights, gradients and AdamW's moments in float32, and activations as autograd keeps them. The",
         "last columns tell how many such runs share a GPU of so many GB, with a tenth of it left over.\n",
-        "| study | training | parameters | rows × tokens | state, GB | activations, GB | in all, GB | "
+        "| scale | study | training | parameters | rows × tokens | state, GB | activations, GB | in all, GB | "
         + " | ".join(f"{size}" for size in SIZES) + " |",
-        "|---|---|---|---|---|---|---|" + "---|" * len(SIZES),
+        "|---|---|---|---|---|---|---|---|" + "---|" * len(SIZES),
     ]  # fmt: skip
-    for training, taken in found:
+    for scale, training, taken in found:
         state = taken.weights + taken.gradients + taken.moments
         numbers = (state, taken.activations + taken.logits, taken.total)
         shared = [fit(size, taken.total) for size in SIZES]
         cells = [
-            training.study, training.name, f"{taken.parameters / 1e6:.2f}M", f"{training.rows} × {training.length}",
+            scale, training.study, training.name,
+            f"{taken.parameters / 1e6:.2f}M", f"{training.rows} × {training.length}",
             *(f"{number / GIB:.2f}" for number in numbers), *shared,
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
@@ -89,23 +98,23 @@ def fit(size: int, taken: int) -> str:
         return "none"
 
 
-def speed(every: list[Training], steps: int, side: int) -> str:
+def speed(every: list[tuple[str, Training]], steps: int, side: int) -> str:
     """A table of what was measured on the first GPU, or on the CPU where there is none."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     peak = measured_peak(device, side)
     where = torch.cuda.get_device_name() if device.type == "cuda" else "a CPU, so that no number says what a GPU does"
     lines = [
         f"Measured on {where}; bfloat16 peak {peak / 1e12:.3g} TFLOP/s ({side} × {side} matrices), {steps} steps.\n",
-        "| study | training | precision | tokens a second | share of the peak | memory, GB |",
-        "|---|---|---|---|---|---|",
+        "| scale | study | training | precision | tokens a second | share of the peak | memory, GB |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for training in every:
+    for scale, training in every:
         try:
             tokens, share, taken = timed(training, steps, device, peak)
             cells = [f"{tokens:,.0f}", f"{share:.1%}", "–" if taken is None else f"{taken / GIB:.2f}"]
         except torch.OutOfMemoryError:
             cells = ["does not fit", "–", "–"]
-        lines.append(f"| {' | '.join([training.study, training.name, training.precision, *cells])} |")
+        lines.append(f"| {' | '.join([scale, training.study, training.name, training.precision, *cells])} |")
     return "\n".join(lines) + "\n"
 
 
@@ -123,7 +132,8 @@ def measured_peak(device: torch.device, side: int) -> float:
 def timed(training: Training, steps: int, device: torch.device, peak: float) -> tuple[float, float, int | None]:
     """Tokens a second, their share of the peak, and the GPU's memory at its highest in bytes."""
     model = training.make()
-    count = parameter_count(model) - model.get_input_embeddings().weight.numel()
+    words = model.get_input_embeddings().weight
+    count = parameter_count(model) - (0 if model.get_output_embeddings().weight is words else words.numel())
     tuned = attach(model, Lora(r=training.rank, lora_alpha=training.rank), 0) if training.rank else model
     optimizer = adamw(tuned, weight_decay=0.1)
     ids = torch.randint(model.config.vocab_size, (training.rows, training.length))

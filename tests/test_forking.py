@@ -78,6 +78,15 @@ def test_comments_come_along_and_those_of_the_next_section_do_not(tree):
     assert (tree / "params.yaml").read_text() == (ROOT / "params.yaml").read_text() + "  - mine\n"
 
 
+def test_a_scale_without_the_study_has_no_fork_of_it(tree):
+    before = (tree / "scales/smollm2.yaml").read_text()
+    fork("bases", "mine", tree)
+    assert (tree / "scales/smollm2.yaml").read_text() == before
+    fork("merging", "ours", tree)
+    sections = yaml.safe_load((tree / "scales/smollm2.yaml").read_text())
+    assert sections["ours"] == sections["merging"]
+
+
 def test_rows_of_git_come_along_and_claims_and_figures_do_not(tree):
     fork("bases", "mine", tree)
     old, new = tree / "results/laptop/bases", tree / "results/laptop/mine"

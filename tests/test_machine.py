@@ -5,6 +5,7 @@ import time
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, MistralConfig
 
 from common import footprint as foot
 from common import machine
@@ -17,17 +18,19 @@ from common.machine import Gpu, check_machine, needs
 from common.models import new_language_model, parameter_count
 from common.quantization.memory import training_memory
 from common.quantization.recipe import Recipe
+from common.scales import has_section, section
 from common.sweep import sweep
+from given_models import FURTHER, LIMIT, give_model
 
-LARGE = ("gpu", "paper")
+LARGE = ("gpu", "paper", "smollm2")
+EVERY = [(scale, study) for scale in LARGE for study in OF_STUDY if has_section(scale, study)]
 
 
 def gpu(memory_gb, index=0):
     return Gpu(index, "toy", int(memory_gb * GIB))
 
 
-@pytest.mark.parametrize("study", OF_STUDY)
-@pytest.mark.parametrize("scale", LARGE)
+@pytest.mark.parametrize(("scale", "study"), EVERY)
 def test_notebooks_take_the_parameters_of_large_scales(scale, study):
     checked_cells(study, scale)
 
@@ -48,6 +51,37 @@ def test_models_of_the_gpu_scale_have_the_stated_sizes():
     assert len(grown) == 10
     assert len(set(grown)) == 1  # strictly equal
     assert grown[0] > 3 * sizes["expansion", "base"]
+
+
+def test_models_of_the_smollm2_scale_are_the_packaged_one_and_every_training_fits():
+    found = [each for study in ("merging", "alignment") for each in trainings(study, "smollm2")]
+    assert len(found) == 12
+    assert {parameter_count(on_meta(each)) for each in found} == {134_515_008}
+    largest = max(footprint(each).total for each in found if each.rows >= 32)
+    assert GIB < largest < needs("smollm2").memory_gb * GIB
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_given_model_has_the_footprint_of_its_own_sizes_and_no_training_where_it_is_taken_as_it_is(tmp_path, tied):
+    folder = give_model(tmp_path / "given", tied=tied, dtype="bfloat16")
+    knobs = section("tiny", "merging") | {"vocab_size": None}
+    base = {"model": str(folder), "context": LIMIT, "further": FURTHER | {"precision": "bf16"}}
+    first, *others = [Training("merging", *each) for each in foot._merging(knobs | {"base": base}, "tiny")]
+    assert (first.rows, first.length, first.precision) == (FURTHER["batch_size"], LIMIT, "bf16")
+    count = sum(weight.numel() for weight in AutoModelForCausalLM.from_pretrained(folder).parameters())
+    assert footprint(first).weights == 4 * count  # float32, whatever the folder has
+    taken = foot._merging(knobs | {"base": base | {"further": None}}, "tiny")
+    assert [each[0] for each in taken] == [each.name for each in others]
+
+
+def test_models_of_seven_billion_parameters_fit_the_papers_scale(monkeypatch):
+    mistral = MistralConfig(max_position_embeddings=256)  # its defaults are those of Mistral-7B
+    monkeypatch.setattr(foot, "config_of", lambda given, scale: mistral)
+    found = {each.name: each for each in trainings("alignment", "paper")}
+    assert list(found) == ["sft", "dpo", "instruct, sft", "instruct, dpo"]  # no base, reader or instruct model is made
+    assert 7.2e9 < parameter_count(on_meta(found["dpo"])) < 7.3e9
+    largest = footprint(found["dpo"]).total
+    assert 0.75 * needs("paper").memory_gb * GIB < largest < needs("paper").memory_gb * GIB
 
 
 # One of each kind of training. What goes step by step through a text takes long to trace: benchmarks/gpu.md has all.

@@ -7,12 +7,13 @@ ids would keep every weight and still talk nonsense.
 
 import copy
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from common.errors import UserError
 from common.files import atomic_folder
@@ -23,11 +24,15 @@ from common.zoo import load
 
 @dataclass(frozen=True)
 class Known:
-    """What a model must have become: `weights_digest` of its weights, and the likeliest continuation of a prompt."""
+    """What a model must have become: `weights_digest` of its weights, and the likeliest continuation of a prompt.
+
+    `config` is its kind and sizes, which so are known without fetching it.
+    """
 
     digest: str
     prompt: str
     continuation: str
+    config: Mapping[str, object]
 
 
 KNOWN = {
@@ -35,8 +40,18 @@ KNOWN = {
         digest="f5b84f20539d15d6bad41b35754507b2d164cfe4ea25707ec40562e0ef6c8d78",
         prompt="1, 2, 3, 4, 5, 6,",
         continuation=" 7, 8, 9, 10, 11, 12,",
+        config={
+            "model_type": "llama", "vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536,
+            "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3,
+            "max_position_embeddings": 8192, "tie_word_embeddings": True,
+        },
     )
-}
+}  # fmt: skip
+
+
+def known_config(package: str) -> PretrainedConfig:
+    """Kind and sizes of what a package's model becomes; fetches nothing. `UserError` where it is not known."""
+    return AutoConfig.for_model(**_known(package).config)
 
 
 def converted_model(package: str, known: Known | None = None, cache: Path = CACHE) -> Path:
@@ -44,9 +59,7 @@ def converted_model(package: str, known: Known | None = None, cache: Path = CACH
 
     Raises `UserError`, one line, where there is no such package, it cannot be had, or what comes out is not known.
     """
-    known = known or KNOWN.get(package)
-    if known is None:
-        raise UserError(f"of {package} it is not known what it must become, known: {', '.join(KNOWN)}")
+    known = known or _known(package)
     folder = cache / "models" / f"{package}-safetensors"
     if not folder.is_dir():
         source = packaged_model(package, cache=cache)
@@ -58,6 +71,12 @@ def converted_model(package: str, known: Known | None = None, cache: Path = CACH
             tokenizer.save_pretrained(new)
             check(package, new, known)
     return folder
+
+
+def _known(package: str) -> Known:
+    if package not in KNOWN:
+        raise UserError(f"of {package} it is not known what it must become, known: {', '.join(KNOWN)}")
+    return KNOWN[package]
 
 
 def plain(model: PreTrainedModel) -> PreTrainedModel:
@@ -73,7 +92,11 @@ def plain(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def check(package: str, folder: Path, known: Known) -> None:
-    """Raise `UserError` where weights in a folder, or what the model opened from it says, are not the known ones."""
+    """Raise `UserError` where sizes and weights in a folder, or what its model says, are not the known ones."""
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    if wrong := [name for name, value in known.config.items() if getattr(config, name) != value]:
+        found = getattr(config, wrong[0])
+        raise UserError(f"{package}: its {wrong[0]} is {found}, it must be {known.config[wrong[0]]}")
     if (found := weights_digest(folder)) != known.digest:
         raise UserError(f"{package}: the weights' digest is {found}, it must be {known.digest}")
     said = greedy(*load(str(folder)), known.prompt, len(known.continuation))

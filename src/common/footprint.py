@@ -18,6 +18,9 @@ from transformers import AutoModelForCausalLM
 
 from common.architectures import Shape, build
 from common.architectures.recurrence import with_parallel_scan
+from common.bases.given import Given
+from common.bases.locating import config_of
+from common.bases.start import given_model
 from common.errors import UserError
 from common.expansion.sizes import grown_sizes, resized
 from common.models import new_language_model, parameter_count
@@ -122,6 +125,22 @@ def _plain(shape: Knobs, vocab_size: int) -> Callable[[], nn.Module]:
     return lambda: new_language_model(**size, tied=shape.get("tied", False), vocab_size=vocab_size, seed=0)
 
 
+def _start(knobs: Knobs, scale: str) -> tuple[Callable[[], nn.Module], list[tuple]]:
+    """A study's base model, and its training: none of a given model that is taken as it is."""
+    base = knobs["base"]
+    given = given_model(base, knobs["vocab_size"])
+    if given is None:
+        make = _plain(base, knobs["vocab_size"])
+        return make, [("base", make, base["batch_size"], base["context"])]
+    make, further = _given(given, scale), given.further
+    return make, [("base", make, further.batch_size, given.context, further.precision)] if further else []
+
+
+def _given(given: Given, scale: str) -> Callable[[], nn.Module]:
+    config = config_of(given, scale)
+    return lambda: AutoModelForCausalLM.from_config(config)
+
+
 def _tuned(name: str, make: Callable[[], nn.Module], tuning: Knobs, context: int) -> tuple:
     rows = tuning["batch_size"] * (1 if tuning["method"] == "sft" else PAIR) + tuning.get("replay_batch_size", 0)
     return name, make, rows, context, tuning.get("precision", "no"), tuning.get("lora", {}).get("r", 0)
@@ -135,11 +154,11 @@ def _bases(knobs: Knobs, scale: str) -> list[tuple]:
 
 
 def _merging(knobs: Knobs, scale: str) -> list[tuple]:
-    base, alignment, expertise = knobs["base"], knobs["alignment"], knobs["expertise"]
-    make, context = _plain(base, knobs["vocab_size"]), base["context"]
+    alignment, expertise, context = knobs["alignment"], knobs["expertise"], knobs["base"]["context"]
+    make, base = _start(knobs, scale)
     rival = {**knobs["rivalry"], "method": "dpo"}
     return [
-        ("base", make, base["batch_size"], context),
+        *base,
         *(_tuned(f"generalist, {name}", make, alignment[name], context) for name in ("sft", "dpo")),
         ("expert", make, expertise["batch_size"], context),
         _tuned("rival, LoRA", make, rival, context),
@@ -148,14 +167,18 @@ def _merging(knobs: Knobs, scale: str) -> list[tuple]:
 
 
 def _alignment(knobs: Knobs, scale: str) -> list[tuple]:
-    base = knobs["base"]
-    make, context = _plain(base, knobs["vocab_size"]), base["context"]
-    tunings = {"instruct": knobs["instruction"]["tuning"], "reader": knobs["reviews"]["tuning"]}
-    tunings |= {"pairs of reviews": knobs["reviews"]["recipe"], **knobs["recipes"]}
-    return [
-        ("base", make, base["batch_size"], context),
-        *(_tuned(name, make, tuning, context) for name, tuning in tunings.items()),
-    ]
+    make, found = _start(knobs, scale)
+    instruction, reviews, context = knobs["instruction"], knobs["reviews"], knobs["base"]["context"]
+    tunings = {} if "model" in instruction else {"instruct": instruction["tuning"]}
+    if knobs["losses"]:
+        tunings |= {"reader": reviews["tuning"], "pairs of reviews": reviews["recipe"]}
+    tunings |= knobs["recipes"]
+    found += [_tuned(name, make, tuning, context) for name, tuning in tunings.items()]
+    if "model" in instruction:  # of other sizes than the base, it may be
+        given = Given.model_validate(instruction)
+        other, recipes = _given(given, scale), knobs["recipes"].items()
+        found += [_tuned(f"instruct, {name}", other, tuning, given.context) for name, tuning in recipes]
+    return found
 
 
 def _expansion(knobs: Knobs, scale: str) -> list[tuple]:

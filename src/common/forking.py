@@ -166,7 +166,7 @@ def _rows(study: str, new: str, root: Path) -> dict[Path, str]:
 def _entries(study: str, new: str, root: Path) -> dict[Path, str]:
     """Files that name studies, with `new` among them; comments stay."""
     changed = {root / "params.yaml": _listed((root / "params.yaml").read_text(), new)}
-    for path in _scales(root):
+    for path in [path for path in _scales(root) if study in read_sections(path)]:
         text = path.read_text()
         changed[path] = f"{text.rstrip()}\n\n{new}{_section_text(text, study, path.name)}\n"
     for path, text in changed.items():

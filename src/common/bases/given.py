@@ -85,6 +85,7 @@ def start_from(
     check_given(model, context)
     network, words = zoo.load(str(model), context=context)
     network.config.max_position_embeddings = context
+    words.model_max_length = zoo.NO_LIMIT  # documents are encoded whole and then cut
     texts = texts_of(Reading.model_validate(reading), tables)
     kinds = {name: documents(texts[name], words, context) for name, share in knobs.shares.items() if share}
     plan = Plan(

@@ -2,16 +2,19 @@
 
 from pathlib import Path
 
+import torch
+from transformers import AutoConfig, PretrainedConfig
+
+from common import hub
 from common.bases.checking import check_given
 from common.bases.dressing import dressed
 from common.bases.given import Given
-from common.converted import converted_model
+from common.converted import converted_model, known_config
 from common.errors import UserError
-from common.hub import item, items
 from common.packaged import LISTED
 from common.project import ROOT
 from common.sources import load_sources
-from common.zoo import locate
+from common.zoo import COMMIT, locate
 
 
 def located(given: Given, scale: str) -> Path:
@@ -19,22 +22,48 @@ def located(given: Given, scale: str) -> Path:
 
     Raises `UserError`, one line, where it cannot be had or is none to start from (see `check_given`).
     """
-    adds = item(scale, given.model, "model").adds if given.model in items(scale) else ()
-    folder = dressed(given.model, _folder(given.model, scale), adds)
+    folder = _folder(given.model, scale)
+    if given.model in hub.items(scale):
+        folder = dressed(given.model, folder, hub.item(scale, given.model, "model").adds)
     check_given(folder, given.context)
     return folder
 
 
+def config_of(given: Given, scale: str) -> PretrainedConfig:
+    """Kind and sizes of a given model, with its `context`, in float32, as studies train; no weights are fetched.
+
+    Of a package they are known, of a model on the hub its configuration alone is asked for. `UserError` as `located`.
+    """
+    place, commit = _place(given.model, scale)
+    if _packaged(place):
+        config = known_config(place)
+    else:
+        pinned = commit is not None and COMMIT.fullmatch(commit)
+        folder = place if pinned else locate(place, root=ROOT, revision=commit)
+        try:
+            config = AutoConfig.from_pretrained(folder, revision=commit, trust_remote_code=False)
+        except Exception as error:  # the hub's library has errors of its own
+            told = " ".join(str(error).split())[:160]
+            raise UserError(f"the configuration of {given.model} cannot be had: {told}") from error
+    config.max_position_embeddings, config.dtype = given.context, torch.float32
+    return config
+
+
 def _folder(name: str, scale: str) -> Path:
-    if item := items(scale).get(name):
-        if item.kind != "model":
-            raise UserError(f"scales/{scale}.yaml: hub.{name} is a {item.kind}, wanted: a model")
-        if item.folder is not None:
-            return locate(item.folder, root=ROOT)
-        return locate(item.id, revision=item.revision)
-    if name in load_sources(LISTED):
-        return converted_model(name)
-    if (ROOT / name).is_dir():
-        return ROOT / name
+    place, commit = _place(name, scale)
+    return converted_model(place) if _packaged(place) else locate(place, root=ROOT, revision=commit)
+
+
+def _packaged(place: str) -> bool:
+    return place in load_sources(LISTED)
+
+
+def _place(name: str, scale: str) -> tuple[str, str | None]:
+    """A package, a folder or a model on the hub, and the commit of that."""
+    if name in hub.items(scale):
+        named = hub.item(scale, name, "model")
+        return (named.id, named.revision) if named.folder is None else (named.folder, None)
+    if _packaged(name) or (ROOT / name).is_dir():
+        return name, None
     owned, _, commit = name.partition("@")
-    return locate(owned, revision=commit or None)
+    return owned, commit or None
