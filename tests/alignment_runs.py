@@ -38,7 +38,7 @@ def made_runs(noise=0.02, seeds=SEEDS, seed=0, **changes):
         plain = {
             "dataset": "none", "aim": "none", "method": "none", "start": "base", "adapter": "lora", "pairs": 0,
             "rank": 8, "loss_type": "none", "selection": "random", "merge": "none", "base_dtype": "float32",
-            "beta": 0.1, "reward": np.nan, "base_bytes": 2_700_000,
+            "beta": 0.1, "reward": np.nan, "base_bytes": 2_700_000, "taken": False,
         }  # fmt: skip
         rows.append(plain | {"part": part, "seed": number} | own | levels)
 

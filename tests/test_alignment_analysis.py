@@ -20,9 +20,9 @@ SIZES = np.array([50.0, 100, 200, 400, 800])
 RUNS = made_runs()
 
 
-def decided(runs):
+def decided(runs, **claimed):
     spread = analysis.spreads(runs[runs["part"] == "crossing"])
-    declared = analysis.declare(spread, seeds=len(SEEDS), margins=MARGINS)
+    declared = analysis.declare(spread, seeds=len(SEEDS), margins=MARGINS, **claimed)
     return decide(declared, analysis.evidence(runs, CELLS, QUANTISED))
 
 
@@ -102,11 +102,39 @@ def test_words_follow_verdicts_and_need_every_number():
     numbers = analysis.spoken(RUNS)
     assert numbers["packed_bytes"] == pytest.approx(1.9 / 2.7)
     assert (numbers["swapped"], numbers["slerp_rows"]) == (4, 4)
-    said = prose(analysis.SUMMARY, decided(RUNS), **numbers).data
+    said = prose(analysis.SUMMARIES[1], decided(RUNS), **numbers).data
     assert "Clean data do better" in said
     assert "Clean data do not do notably better" in prose(
-        analysis.SUMMARY, decided(made_runs(clean=0.0, clean_sft=0.0)), **numbers
+        analysis.SUMMARIES[1], decided(made_runs(clean=0.0, clean_sft=0.0)), **numbers
     ).data.replace("\n", " ")
+
+
+def test_without_bases_that_never_met_a_prompt_nothing_is_claimed_or_said_of_them():
+    without = RUNS[RUNS["start"] != "unseen"]
+    found = decided(without, unseen=False)
+    assert list(found) == [name for name in decided(RUNS) if not name.startswith("unseen")]
+    assert found["better_data"]["detectable"] < decided(RUNS)["better_data"]["detectable"]  # fewer share the level
+    assert "never met" not in prose(analysis.SUMMARIES[0], found, **analysis.spoken(without)).data
+    assert "never met" not in prose(analysis.ALL_LIMITS[0], found, **analysis.spoken_of_starts(without)).data
+    assert "never met" in prose(analysis.ALL_LIMITS[1], found, **analysis.spoken_of_starts(RUNS)).data
+    with pytest.raises(UserError, match="claims without data: unseen_dpo, unseen_margin, unseen_sft"):
+        decided(without)
+    with pytest.raises(UserError, match="data without a claim: unseen_dpo"):
+        decided(RUNS, unseen=False)
+
+
+def test_models_taken_as_they_are_have_the_same_numbers_for_every_seed_and_no_others_may():
+    rows = RUNS.copy()
+    place = rows.index[(rows["part"] == "starts") & (rows["start"] == "base")]
+    same = [name for name in rows if name != "seed"]
+    rows.loc[place[1:], same] = rows.loc[place[0], same].to_numpy()
+    with pytest.raises(UserError, match="starts: another seed has the same numbers: start base, seed 11"):
+        analysis.mixtures(rows, ["declined"])
+    rows.loc[place, "taken"] = True
+    table = analysis.mixtures(rows, ["declined"]).set_index(["start", "aim"])
+    assert table.loc[("base", "none"), ["low", "high"]].tolist() == [rows.loc[place[0], "declined"]] * 2
+    with pytest.raises(UserError, match="starts: missing"):
+        analysis.mixtures(rows.drop(place[2]), ["declined"])
 
 
 def test_a_pilot_of_one_seed_or_without_a_spread_is_refused():

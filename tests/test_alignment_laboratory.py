@@ -32,6 +32,8 @@ ASKING = {"items": 4, "written": 2, "unsafe": 5, "facts_asked": 3, "instructions
 class Books:
     """Does no run, but checks that each could be called, and gives numbers by chance."""
 
+    scale = "tiny"
+
     def __init__(self):
         self.swept = {}
 

@@ -14,6 +14,7 @@ from common import hub, zoo
 from common.errors import UserError
 from common.hub import check_hub, check_read, items
 from common.project import ROOT
+from common.scales import studies
 from tiny import CONFIGS, random_model, tiny_tokenizer, token_logs
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
@@ -120,15 +121,44 @@ def test_scales_that_name_nothing_ask_nothing(asked):
     calls = asked()
     for name in ("laptop", "tiny", "gpu"):
         check_hub(name)
-        check_read(name)
+        check_read(name, studies())
     assert calls == []
 
 
-def test_the_papers_scale_is_pinned_by_whoever_uses_it_and_never_run_with_other_models(scale):
+def test_items_of_other_studies_are_not_asked_for(scale, asked):
+    calls = asked()
+    check_hub(scale(), names=[])
+    assert calls == []
+
+
+def test_a_study_that_starts_from_nothing_of_the_hub_is_refused_and_those_that_do_are_told():
+    started = check_read("paper", ["alignment"])
+    assert started == ["mistral", "mistral_instruct", "hh_rlhf", "beavertails", "safe_rlhf"]
+    rest = [name for name in studies() if name != "alignment"]
+    says = "scales/paper.yaml names 14 .* of the hub, of which merging starts from none; .* from some: alignment$"
+    refused(says, lambda scale: check_read(scale, ["merging"]), "paper")
+    refused(f"of which {', '.join(rest)} start from none", lambda scale: check_read(scale, studies()), "paper")
+
+
+@pytest.mark.parametrize(
+    ("item", "asked_for", "says"),
+    [
+        ({}, ("other", "model"), "scales/x.yaml: 'other' is no model of the section hub; there: it"),
+        ({}, ("other", "dataset"), "scales/x.yaml: 'other' is no dataset of the section hub; there: none"),
+        ({}, ("it", "dataset"), "hub.it is a model, needed: a dataset"),
+        ({"revision": None}, ("it", "model"), "hub.it: owner/name has no revision: "),
+        ({"revision": None, "folder": "no/such"}, ("it", "model"), "hub.it: there is no folder no/such"),
+    ],
+)
+def test_an_item_that_cannot_be_used_is_one_line(scale, item, asked_for, says):
+    refused(says, lambda name: hub.item(name, *asked_for), scale(**item))
+    assert hub.item(scale(), "it", "model").revision == COMMIT
+
+
+def test_the_papers_scale_is_pinned_by_whoever_uses_it_and_has_the_papers_hyper_parameters():
     named = items("paper")
     assert {item.kind for item in named.values()} == {"model", "dataset"}
     assert all(item.revision is None for item in named.values())  # none could be looked up: none is made up
-    refused("names 1 models and data sets of the hub, and notebooks start from none", check_read, scale())
     sections = yaml.safe_load((ROOT / "scales/paper.yaml").read_text())
     sft, dpo = (sections["alignment"]["recipes"][name] for name in ("sft", "dpo"))
     # Table 6 of arXiv 2406.04879.

@@ -54,7 +54,7 @@ def figures(
         return
     from common.sharing import EXPORTED
 
-    found = _ready(scale or current_scale())
+    found = _ready(scale or current_scale(), study)
     with _prepared(scale, study) as (scale, chosen):
         for name in chosen:
             with _workers(name, scale, found):
@@ -66,13 +66,15 @@ def figures(
     _compare_with_git(chosen, scale)
 
 
-def _ready(scale: str) -> list["Gpu"]:
-    """The GPUs that a scale runs on; none where it needs none or runs go to a cluster that the user names."""
+def _ready(scale: str, study: str) -> list["Gpu"]:
+    """The GPUs that a scale runs on; none where it needs none or runs go to a cluster that the user names.
+
+    Raises `UserError` where they are not there, or what the study, or one of all, names on the hub cannot be had.
+    """
     from common.hub import check_hub, check_read
     from common.machine import check_machine
 
-    check_hub(scale)
-    check_read(scale)
+    check_hub(scale, check_read(scale, _chosen(scale, study)))
     return [] if CLUSTER in os.environ else check_machine(scale)
 
 

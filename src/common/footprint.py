@@ -167,8 +167,10 @@ def _merging(knobs: Knobs, scale: str) -> list[tuple]:
 
 def _alignment(knobs: Knobs, scale: str) -> list[tuple]:
     make, base = _start(knobs, scale)
-    tunings = {"instruct": knobs["instruction"]["tuning"], "reader": knobs["reviews"]["tuning"]}
-    tunings |= {"pairs of reviews": knobs["reviews"]["recipe"], **knobs["recipes"]}
+    tunings = {} if "model" in knobs["instruction"] else {"instruct": knobs["instruction"]["tuning"]}
+    if knobs["losses"]:
+        tunings |= {"reader": knobs["reviews"]["tuning"], "pairs of reviews": knobs["reviews"]["recipe"]}
+    tunings |= knobs["recipes"]
     return [*base, *(_tuned(name, make, tuning, knobs["base"]["context"]) for name, tuning in tunings.items())]
 
 

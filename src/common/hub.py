@@ -1,15 +1,20 @@
 """Models, data sets and judges that a scale names on the hub, checked before anything is computed."""
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from common.errors import UserError
-from common.scales import has_section, section
+from common.project import ROOT
+from common.scales import has_section, section, studies
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
+NAMING = ("model", "place")  # knobs that hold the name of an item
+Kind = Literal["model", "dataset"]
+Lacking = Literal["chat_template", "pad_token"]
 
 
 class Item(BaseModel):
@@ -18,15 +23,21 @@ class Item(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
-    kind: Literal["model", "dataset"]
+    kind: Kind
     revision: str | None
-    folder: str | None = None
+    folder: str | None = None  # from the project's root, where it is not absolute
+    adds: tuple[Lacking, ...] = ()  # what its tokenizer lacks and gets, see common.bases.dressing
 
     @model_validator(mode="after")
     def _pinned(self) -> Self:
         if self.revision is not None and not COMMIT.fullmatch(self.revision):
             raise ValueError(f"revision is {self.revision!r}, allowed: the 40 hexadecimal digits of a commit")
         return self
+
+    @property
+    def place(self) -> Path | None:
+        """Its folder, where it has one."""
+        return None if self.folder is None else ROOT / self.folder
 
 
 def items(scale: str) -> dict[str, Item]:
@@ -44,33 +55,69 @@ def items(scale: str) -> dict[str, Item]:
     return found
 
 
-def check_read(scale: str) -> None:
-    """Raise `UserError` for a scale that names items of the hub: no study's runs read them yet.
+def item(scale: str, name: str, kind: Kind) -> Item:
+    """One of a scale's items, in a folder that is there or at a commit; `UserError`, one line, where it is neither."""
+    named = items(scale)
+    if name not in named:
+        known = ", ".join(other for other, each in named.items() if each.kind == kind) or "none"
+        raise UserError(f"scales/{scale}.yaml: {name!r} is no {kind} of the section hub; there: {known}")
+    found = named[name]
+    if found.kind != kind:
+        raise UserError(f"scales/{scale}.yaml: hub.{name} is a {found.kind}, needed: a {kind}")
+    check_place(scale, name, found)
+    return found
 
-    A scale whose models were ignored would draw figures of others.
+
+def check_read(scale: str, chosen: Collection[str]) -> list[str]:
+    """Names of the items that studies of a scale start from; none where the scale names none.
+
+    Raises `UserError` where it does and a study starts from none of them: one whose models were ignored would draw
+    figures of others.
     """
-    if found := items(scale):
+    found = items(scale)
+    if not found:
+        return []
+    read = {study: _read_by(section(scale, study), found) for study in chosen}
+    if strangers := [study for study, names in read.items() if not names]:
+        others = {study: _read_by(section(scale, study), found) for study in studies() if study not in read}
+        readers = ", ".join(study for study, names in (read | others).items() if names) or "none"
         raise UserError(
-            f"scales/{scale}.yaml names {len(found)} models and data sets of the hub, and notebooks start from none of "
-            "them yet: docs/gpu.md says which commands do"
+            f"scales/{scale}.yaml names {len(found)} models and data sets of the hub, of which {', '.join(strangers)} "
+            f"start{'s' * (len(strangers) == 1)} from none; studies that start from some: {readers}"
         )
+    return [name for name in found if any(name in names for names in read.values())]
 
 
-def check_hub(scale: str) -> None:
-    """Ask the hub for every item of a scale that is no folder, without downloading it.
+def check_hub(scale: str, names: Collection[str] | None = None) -> None:
+    """Ask the hub for items of a scale, all or those of these names, that are no folders, without downloading them.
 
     Raises `UserError`, one line, for the first that lacks a revision, cannot be reached, is not there, is gated or has
     no such commit, and for a folder that is not there.
     """
-    for name, item in items(scale).items():
-        place = f"scales/{scale}.yaml: hub.{name}"
-        if item.folder is not None:
-            if not Path(item.folder).is_dir():
-                raise UserError(f"{place}: there is no folder {item.folder}")
-        elif item.revision is None:
-            raise UserError(f"{place}: {item.id} has no revision: write the commit to use, {_look_up(item)} tells it")
-        else:
-            _ask(place, item)
+    for name, each in items(scale).items():
+        if names is None or name in names:
+            check_place(scale, name, each)
+            if each.folder is None:
+                _ask(f"scales/{scale}.yaml: hub.{name}", each)
+
+
+def _read_by(knobs: object, names: Collection[str]) -> set[str]:
+    """Those of the names that stand under one of the knobs `NAMING`, at any depth."""
+    several = knobs.values() if isinstance(knobs, dict) else knobs if isinstance(knobs, list) else []
+    found = {name for value in several for name in _read_by(value, names)}
+    if isinstance(knobs, dict):
+        found |= {knobs[knob] for knob in NAMING if isinstance(knobs.get(knob), str)} & set(names)
+    return found
+
+
+def check_place(scale: str, name: str, item: Item) -> None:
+    """Raise `UserError` for an item that has neither a folder that is there nor a commit."""
+    place = f"scales/{scale}.yaml: hub.{name}"
+    if item.place is not None:
+        if not item.place.is_dir():
+            raise UserError(f"{place}: there is no folder {item.folder}")
+    elif item.revision is None:
+        raise UserError(f"{place}: {item.id} has no revision: write the commit to use, {_look_up(item)} tells it")
 
 
 def _look_up(item: Item) -> str:

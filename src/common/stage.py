@@ -139,7 +139,7 @@ def study(study: str, scale: str) -> None:
     from common.hub import check_read
     from common.machine import check_machine
 
-    check_read(scale)
+    check_read(scale, [study])
     if CLUSTER not in os.environ:
         check_machine(scale)
     with only_one(BUILD / "locks" / study, f"study {study}"):

@@ -53,6 +53,11 @@ class BaseModels:
         self._run, self._inputs = (take, model) if given.further is None else (start_from, tables | model)
 
     @property
+    def taken(self) -> bool:
+        """Whether all seeds have the same model."""
+        return self._run is take
+
+    @property
     def kinds(self) -> list[str]:
         """Kinds of base models that there are."""
         return list(self._shares)
@@ -60,7 +65,7 @@ class BaseModels:
     def made(self, name: str, wanted: Sequence[tuple[str, int]]) -> dict[str, Any]:
         """Models of kinds and seeds, made by the sweep `name`: what was kept of each, as KIND_SEED."""
         cells = [self._cell(kind, seed) for kind, seed in wanted]
-        if self._run is take:  # the same model for every seed
+        if self.taken:
             cells = cells[:1]
         kept = list(self._study.sweep(name, self._run, cells, self._inputs)["kept"])
         names = [f"{kind}_{seed}" for kind, seed in wanted]
@@ -74,6 +79,6 @@ class BaseModels:
         if self._run is pretrain_base:
             return {"base": reads(self._base), "reading": self._reading, "seed": seed}
         cell = {"context": self._base["context"]}  # without the model's name: what it is, its folder as an input tells
-        if self._run is take:
+        if self.taken:
             return cell
         return cell | {"further": reads(self._base["further"]), "reading": self._reading, "seed": seed}

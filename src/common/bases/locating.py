@@ -6,10 +6,11 @@ import torch
 from transformers import AutoConfig, PretrainedConfig
 
 from common.bases.checking import check_given
+from common.bases.dressing import dressed
 from common.bases.given import Given
 from common.converted import converted_model, known_config
 from common.errors import UserError
-from common.hub import items
+from common.hub import item, items
 from common.packaged import LISTED
 from common.project import ROOT
 from common.sources import load_sources
@@ -21,7 +22,8 @@ def located(given: Given, scale: str) -> Path:
 
     Raises `UserError`, one line, where it cannot be had or is none to start from (see `check_given`).
     """
-    folder = _folder(given.model, scale)
+    adds = item(scale, given.model, "model").adds if given.model in items(scale) else ()
+    folder = dressed(given.model, _folder(given.model, scale), adds)
     check_given(folder, given.context)
     return folder
 
@@ -57,10 +59,9 @@ def _packaged(place: str) -> bool:
 
 def _place(name: str, scale: str) -> tuple[str, str | None]:
     """A package, a folder or a model on the hub, and the commit of that."""
-    if item := items(scale).get(name):
-        if item.kind != "model":
-            raise UserError(f"scales/{scale}.yaml: hub.{name} is a {item.kind}, wanted: a model")
-        return (item.id, item.revision) if item.folder is None else (item.folder, None)
+    if name in items(scale):
+        found = item(scale, name, "model")
+        return (found.id, found.revision) if found.folder is None else (found.folder, None)
     if _packaged(name) or (ROOT / name).is_dir():
         return name, None
     owned, _, commit = name.partition("@")

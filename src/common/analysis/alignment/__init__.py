@@ -28,15 +28,15 @@ from common.analysis.alignment.tables import (
     unseen,
     varied,
 )
-from common.analysis.alignment.words import LIMITS, SUMMARY
+from common.analysis.alignment.words import ALL_LIMITS, SUMMARIES
 
 __all__ = [
+    "ALL_LIMITS",
     "CELL",
-    "LIMITS",
     "MAIN",
     "MEASURES",
     "PARTS",
-    "SUMMARY",
+    "SUMMARIES",
     "TABLES",
     "NotIdentified",
     "Plateau",

@@ -111,10 +111,12 @@ def spoken(runs: pd.DataFrame) -> dict[str, float]:
 
 
 def spoken_of_starts(runs: pd.DataFrame) -> dict[str, float]:
-    """Numbers for sentences: what the untuned base, instruct and unseen models decline, follow, win and resist."""
+    """Numbers for sentences: what the untuned base, instruct and, where there are some, unseen models decline, follow,
+    win and resist.
+    """
     starts = runs[runs["part"] == "starts"].groupby("start")
     told = {"base": ("declined", "answered", "win_rate"), "instruct": ("declined", "answered")}
-    told["unseen"] = ("declined", "resisted")
+    told |= {"unseen": ("declined", "resisted")} if "unseen" in starts.groups else {}
     return {f"{start}_{name}": float(starts[name].mean()[start]) for start, names in told.items() for name in names}
 
 

@@ -13,17 +13,19 @@ from common.alignment.reviews import evaluate_reviews
 from common.alignment.runs import evaluate_merge, evaluate_tuned
 from common.alignment.starting import instruct, read_reviews
 from common.alignment.training import refer, tune
+from common.analysis.alignment import data
 from common.analysis.alignment.claims import MERGED
+from common.analysis.alignment.parameters import taken_model
 from common.analysis.alignment.runs import MEASURED, scored
 from common.analysis.base_models import READ, BaseModels, Knobs, Sweeper
+from common.bases import locating
+from common.bases.given import take
 from common.errors import UserError
-from common.pairs.making import make_pairs
 from common.pairs.reviews import sample_pairs
 from common.pairs.sentiment import fit_sentiment
 from common.preference.tuning import Tuning
 
-TRAINED_ON = ("facts", "unsafe_prompts", "benign_prompts", "replies")
-ASKED = (*TRAINED_ON, "judged_responses")
+ASKED = (*data.TRAINED_ON, "judged_responses")
 TABLES = (*READ, "judged_responses", "movie_reviews")
 
 
@@ -31,10 +33,9 @@ class Laboratory:
     """Makes starts, data, fine-tunings and merges and evaluates them, and knows where each is by its name.
 
     `reading`, `base`, …: the study's parameters of these names. Each method that evaluates gives a table of runs as
-    `common.analysis.alignment.runs` has it.
-
-    Without `unseen_shares` there is no base that never met a prompt. Raises `UserError`, before anything runs, where
-    `tables` are not `TABLES` or a given base cannot be had (see `BaseModels`).
+    `common.analysis.alignment.runs` has it; `data` says what the data sets are (see `data.counted`). Without
+    `unseen_shares` there is no base that never met a prompt. Raises `UserError`, before anything runs, where `tables`
+    are not `TABLES`, or models or data of others cannot be had (see `BaseModels`).
     """
 
     def __init__(
@@ -51,23 +52,26 @@ class Laboratory:
         }
         self.facts = {"facts_per_relation": reading["facts_per_relation"]}
         self.asking = {**asking, **self.facts}
+        pairs = data.making(study.scale, making)
+        self.taken = taken_model(instruction)
+        self.instruct = None if self.taken is None else locating.located(self.taken, study.scale)
         self.bases = BaseModels(study, base, vocab_size, reading, {"unseen": unseen_shares})
         self.files = study.tables(list(TABLES))
         self.kept: dict[str, Any] = {}
-        cells = [{"data": data, "making": making} for data in ("hh-like", MERGED)]
-        self._made("data", make_pairs, cells, [cell["data"] for cell in cells], TRAINED_ON)
+        made = self._made("data", pairs.run, pairs.cells, list(pairs.origins), pairs.tables, **pairs.folders)
+        self.data = data.counted(made, pairs.origins)
 
     def starts(self, name: str, seeds: Sequence[int], kinds: Sequence[str], split: str) -> pd.DataFrame:
-        """Models to start from (base, instruct, unseen), evaluated untuned. Every base has its instruct model."""
+        """Models to start from (base, instruct, unseen), evaluated untuned. Every base has its instruct model, or all
+        have the same one.
+        """
         for kind in self.bases.kinds:
             if kind == "base" or kind in kinds:
                 self.kept |= self.bases.made(f"{name}_{kind}", [(kind, seed) for seed in seeds])
-        cells = [
-            {"start": f"base_{seed}", "instruction": self.instruction, "seed": seed, **self.facts} for seed in seeds
-        ]
-        self._made(f"{name}_instruct", instruct, cells, [f"instruct_{seed}" for seed in seeds], TRAINED_ON)
+        self._instructed(f"{name}_instruct", seeds)
         cells = [self._asked(f"{kind}_{seed}", None, "float32", seed, split) for kind in kinds for seed in seeds]
-        labels = [_labels("starts", start=kind) for kind in kinds for _ in seeds]
+        same = {"base": self.bases.taken, "instruct": self.taken is not None}
+        labels = [_labels("starts", start=kind, taken=same.get(kind, False)) for kind in kinds for _ in seeds]
         return self._runs(f"{name}_starts", evaluate_tuned, cells, labels, ASKED)
 
     def rated(self, name: str, arms: Sequence[Knobs], seed: int, split: str) -> pd.DataFrame:
@@ -151,6 +155,17 @@ class Laboratory:
         cells = [{"start": start, "adapter": adapter, "seed": seed, **asked} for start, adapter, seed in models]
         return self._runs(f"{name}_asked", evaluate_reviews, cells, labels, ["movie_reviews"], **sentiment)
 
+    def _instructed(self, name: str, seeds: Sequence[int]) -> None:
+        names = [f"instruct_{seed}" for seed in seeds]
+        if self.taken is None:
+            cells = [
+                {"start": f"base_{seed}", "instruction": self.instruction, "seed": seed, **self.facts} for seed in seeds
+            ]
+            self._made(name, instruct, cells, names, data.TRAINED_ON)
+        else:
+            made = self.study.sweep(name, take, [{"context": self.taken.context}], {"model": self.instruct})
+            self.kept |= dict.fromkeys(names, made["kept"].iloc[0])
+
     def _trained(
         self, name: str, part: str, arms: Sequence[Arm], seeds: Sequence[int], recipes: Mapping | None = None
     ) -> tuple[pd.DataFrame, list[dict[str, object]]]:
@@ -225,6 +240,6 @@ def _labels(part: str, **levels: object) -> dict[str, object]:
     plain = {
         "dataset": "none", "aim": "none", "method": "none", "start": "base", "adapter": "none", "pairs": 0, "rank": 0,
         "loss_type": "none", "beta": 0.0, "selection": "random", "merge": "none", "base_dtype": "float32",
-        "base_bytes": 0,
+        "base_bytes": 0, "taken": False,
     }  # fmt: skip
     return {"part": part} | plain | levels

@@ -1,19 +1,52 @@
 """What the study's parameters may be: arms as lines, ways to merge, how reviews are used."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import product
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import AfterValidator, BaseModel, ConfigDict, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PositiveInt,
+    RootModel,
+    Tag,
+    model_validator,
+)
 
 from common.alignment.design import Arm, check_balanced
 from common.alignment.runs import merge_tuned
+from common.alignment.starting import Instruction
 from common.analysis.alignment.claims import CELL
+from common.bases.given import Given
 from common.errors import UserError
 from common.pairs.reviews import Sampling
 from common.parameters import Distinct
 from common.preference.tuning import Tuning
+
+
+class Taken(Given):
+    """An instruct model of others, taken as it is."""
+
+    further: None
+
+
+def _kind(value: object) -> str:
+    return "taken" if isinstance(value, Taken) or (isinstance(value, Mapping) and "model" in value) else "made"
+
+
+class Instruct(RootModel):
+    """How bases become instruct models, or one that others trained."""
+
+    root: Annotated[Annotated[Instruction, Tag("made")] | Annotated[Taken, Tag("taken")], Discriminator(_kind)]
+
+
+def taken_model(instruction: Mapping[str, Any]) -> Taken | None:
+    """The instruct model that the study's parameter `instruction` names; None where it says how one is made."""
+    return Taken.model_validate(instruction) if _kind(instruction) == "taken" else None
 
 
 class Reviews(BaseModel):
@@ -79,6 +112,9 @@ def _parsed(listed: list[str]) -> list[str]:
 
 Lines = Annotated[Distinct[str], AfterValidator(_parsed)]
 """Arms as a parameter lists them."""
+
+MaybeLines = Annotated[list[str], Field(max_length=0)] | Lines
+"""Arms of a part that a scale may leave out."""
 
 
 def places(listed: Iterable[str], *, quantized: bool) -> list[dict[str, object]]:

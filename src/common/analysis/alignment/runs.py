@@ -1,8 +1,9 @@
 """The table of runs: what must be in it, each run's score, and means over seeds.
 
 A run has a row. `part` is one of `PARTS`; `dataset`, `aim` (harmless, helpful, mix; none where untuned), `method` (sft,
-dpo, sft+dpo of a merge; none), `start` (base, instruct; unseen: a base that never met a prompt) and so on say what it
-is, and the measures of `common.alignment.evaluation` what came of it.
+dpo, sft+dpo of a merge; none), `start` (base, instruct; unseen: a base that never met a prompt), `taken` (a model of
+others as it is, the same for all seeds) and so on say what it is, and the measures of `common.alignment.evaluation`
+what came of it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -50,7 +51,7 @@ def part(
 
     `cells` are all that should be there, by default every combination of the levels that are. Raises `UserError` where
     a cell, one of its seeds or a measure is missing, where one is there twice, and where two seeds have the same
-    numbers throughout: then the seed had no effect.
+    numbers throughout: then the seed had no effect. Models that were `taken` as they are have no seed.
     """
     names = [names] if isinstance(names, str) else list(names)
     title, by, measures = " and ".join(names), list(by), list(measures)
@@ -76,7 +77,7 @@ def part(
         if len(found):
             raise UserError(f"{title}: {problem}: {_place(dict(zip(wanted.names, found[0], strict=True)), by)}")
     all_measures = [name for name in MEASURED if name in own and not own[name].isna().any()]
-    for _, cell in own.groupby(by, sort=False):
+    for _, cell in own[~own["taken"].astype(bool)].groupby(by, sort=False):
         if (same := cell.duplicated(all_measures)).any():
             raise UserError(f"{title}: another seed has the same numbers: {_place(cell[same].iloc[0], by)}")
     return own

@@ -30,7 +30,8 @@ start ({slerp_degrades.estimate:+.2f}, {slerp_degrades.ci:+.2f}). In the paper's
 
 **Adapters.** QLoRA {lora_qlora:does as well as|does not do as well as|may do as well as} LoRA
 ({lora_qlora.estimate:+.2f}, {lora_qlora.ci:+.2f}), on a base of {packed_bytes:.0%} of the bytes.
-
+"""
+UNSEEN = """
 **What a base never met.** To decline, DPO {unseen_dpo:does not teach|teaches|may teach} a base that never met a refusal
 ({unseen_dpo.estimate:+.2f}, {unseen_dpo.ci:+.2f}), though its log-odds of refusing change by
 {unseen_margin.estimate:+.1f} nats; SFT {unseen_sft:teaches it|does not teach it notably more|may teach it more}
@@ -40,6 +41,12 @@ start ({slerp_degrades.estimate:+.2f}, {slerp_degrades.ci:+.2f}). In the paper's
 LIMITS = """
 Where models start: the instruct model declines {instruct_declined:.0%} of unsafe prompts and follows
 {instruct_answered:.0%} of instructions, its base {base_declined:.0%} and {base_answered:.0%}, with a win rate of
-{base_win_rate:.0%} against it. The base that never met a prompt declines {unseen_declined:.0%}, but "resists"
-{unseen_resisted:.0%} of attacks: what it says is no compliance, and mostly no sense.
+{base_win_rate:.0%} against it.
 """
+UNSEEN_LIMITS = """
+The base that never met a prompt declines {unseen_declined:.0%}, but "resists" {unseen_resisted:.0%} of attacks: what it
+says is no compliance, and mostly no sense.
+"""
+
+SUMMARIES, ALL_LIMITS = (SUMMARY, SUMMARY + UNSEEN), (LIMITS, LIMITS + UNSEEN_LIMITS)
+"""Without and with what is said of bases that never met a prompt: models taken as they are have met some."""

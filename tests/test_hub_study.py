@@ -1,0 +1,293 @@
+"""The study of alignment from models and data of others: a scale that names folders in the hub's formats."""
+
+import functools
+import inspect
+import json
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from asked_files import ASKING, ROWS, asked_tables
+from common import hub, redrawing, zoo
+from common.alignment.evaluation import MEASURES
+from common.analysis.alignment.laboratory import TABLES, Laboratory
+from common.analysis.alignment.parameters import arms
+from common.bases import locating
+from common.bases.dressing import dressed
+from common.bases.given import Given
+from common.bases.locating import located
+from common.cells import carry_out, checked_cells
+from common.cli import _ready
+from common.errors import UserError
+from common.notebooks import read_notebook
+from common.plots import alignment as plots
+from common.preference.examples import encode_examples
+from common.project import ROOT
+from common.scales import has_section, section
+from common.signature import mistakes, parameter_types, parameters_cell
+from common.sweep import Sweep
+from common.sweep.records import Record
+from common.tokenizer import train_tokenizer
+from others_files import SOURCES, others_data
+
+SEEDS = [25, 26]
+CONTEXT = 160
+RECIPE = {"steps": 3, "batch_size": 4, "lora": {"r": 4, "lora_alpha": 8}}
+
+
+def save_model(folder, *, tied, seed):
+    """A small Llama in several shards."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=400, hidden_size=64, num_hidden_layers=1, num_attention_heads=2, intermediate_size=128,
+        max_position_embeddings=512, tie_word_embeddings=tied, bos_token_id=0, eos_token_id=0, initializer_range=0.2,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder, max_shard_size="100KB")
+    assert len(list(folder.glob("model-*.safetensors"))) > 1
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Folders: a base with a tied head, whose tokenizer knows no dialogues, and an instruct model."""
+    root = tmp_path_factory.mktemp("models")
+    texts = [row["text"] for name in ("unsafe_prompts", "benign_prompts", "replies") for row in ROWS[name]]
+    texts += [f"What is {row['subject']} {row['object']}" for row in ROWS["facts"]]
+    for name, chat in (("base", False), ("instruct", True)):
+        train_tokenizer(texts, 380, root / name, chat=chat)
+        save_model(root / name, tied=not chat, seed=chat)
+    settings = root / "base/tokenizer_config.json"
+    settings.write_text(json.dumps({k: v for k, v in json.loads(settings.read_text()).items() if k != "pad_token"}))
+    return root
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return others_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def scale(models, data, tmp_path, monkeypatch):
+    """A scale in a file, and what changes one of its items."""
+    monkeypatch.setattr("common.bases.dressing.CACHE", tmp_path / "cache")
+    items = {
+        "base": {"id": "owner/base", "kind": "model", "adds": ["chat_template", "pad_token"]},
+        "instruct": {"id": "owner/instruct", "kind": "model"},
+        **{name: {"id": f"owner/{name}", "kind": "dataset"} for name in data},
+    }
+    folders = {"base": models / "base", "instruct": models / "instruct", **data}
+    items = {name: each | {"revision": None, "folder": str(folders[name])} for name, each in items.items()}
+    knobs = {
+        "vocab_size": None, "base": {"model": "base", "context": CONTEXT, "further": None}, "unseen_shares": {},
+        "instruction": {"model": "instruct", "context": CONTEXT, "further": None}, "unseen": [], "losses": [],
+        "making": {"sources": SOURCES, "pairs": 8}, "tables": list(TABLES),
+        "reading": {"facts_per_relation": 10, "prose_documents": 1, "refused": 0.5},
+    }  # fmt: skip
+
+    def write(**changes):
+        named = {name: each | changes.get(name, {}) for name, each in items.items()}
+        (tmp_path / "scales").mkdir(exist_ok=True)
+        (tmp_path / "scales/x.yaml").write_text(yaml.safe_dump({"hub": named, "alignment": knobs}))
+        return knobs
+
+    monkeypatch.setattr(hub, "section", functools.partial(section, root=tmp_path))
+    monkeypatch.setattr(hub, "has_section", functools.partial(has_section, root=tmp_path))
+    write()
+    return write
+
+
+class Here:
+    """Does runs in this process, with the inputs that `common.sweep` would give them."""
+
+    scale = "x"
+
+    def __init__(self, folder, files):
+        self.folder, self.files, self.kept, self.ran = folder, files, set(), []
+
+    def tables(self, names):
+        return {name: self.files.get(name, self.folder / name) for name in names}
+
+    def sweep(self, name, run, cells, inputs):
+        known = inspect.signature(run).parameters
+        chosen = {key for key, value in inputs.items() if value in self.kept} - known.keys()
+        rows = []
+        for number, cell in enumerate(cells):
+            own = {key: value for key, value in inputs.items() if key not in chosen or key in cell.values()}
+            for place in {"keep", "scratch"} & known.keys():
+                own[place] = self.folder / f"{name} {number} {place}"
+                own[place].mkdir()
+            self.ran.append(run.__name__)
+            rows.append({**cell, **run(**cell, **own), "kept": own.get("keep")})
+        self.kept |= {row["kept"] for row in rows}
+        return pd.DataFrame(rows)
+
+
+def laboratory(study, knobs):
+    return Laboratory(
+        study, TABLES, None, knobs["reading"], knobs["base"], {}, knobs["instruction"], knobs["making"], {},
+        {name: RECIPE | {"method": name} | ({"beta": 0.1} if name == "dpo" else {}) for name in ("sft", "dpo")},
+        {"sft": [0.01], "dpo": [0.01]}, {k: v for k, v in ASKING.items() if k not in ("split", "facts_per_relation")},
+    )  # fmt: skip
+
+
+def test_the_notebook_takes_the_scale(scale):
+    cell = parameters_cell(read_notebook(ROOT / "notebooks/alignment.ipynb"), "alignment")
+    assert mistakes(parameter_types(cell, "alignment"), scale()) == []
+    taken = {"model": "instruct", "context": CONTEXT}
+    further = {"shares": {"chat": 1.0}, "steps": 1, "batch_size": 1, "learning_rate": 1.0, "warmup": 1,
+               "weight_decay": 0.0, "precision": "no"}  # fmt: skip
+    found = mistakes(parameter_types(cell, "alignment"), {"instruction": taken | {"further": further}})
+    assert [line.split(":")[0].split(" is ")[0] for line in found] == ["instruction.taken.further"]
+
+
+@pytest.fixture
+def study(scale, tmp_path):
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "runs").mkdir()
+    return Here(tmp_path / "runs", asked_tables(tmp_path / "tables"))
+
+
+def test_models_and_data_are_taken_trained_by_adapters_and_evaluated(scale, study):
+    own = laboratory(study, scale())
+    assert own.data["origin"].tolist() == ["owner/hh, a folder", "owner/beavertails, a folder; owner/safe, a folder"]
+    assert own.data[["harmless", "helpful"]].to_numpy().tolist() == [[8, 8], [6, 8]]
+    starts = own.starts("main", SEEDS, ["base", "instruct"], "test")
+    assert study.ran == ["fetch"] * 2 + ["take"] * 2 + ["evaluate_tuned"] * 4  # a model once, whatever the seeds
+    assert starts["taken"].all()
+    assert len(starts[list(MEASURES)].drop_duplicates()) == 2
+    assert starts.loc[starts["start"] == "instruct", "win_rate"].tolist() == [0.5] * 2  # against itself
+    lines = ["base hh-like harmless sft", "instruct beavertails-like helpful dpo"]
+    lora = own.tuned("lora", "crossing", arms(lines), SEEDS[:1], "test")
+    packed = own.tuned("packed", "quantised", arms([f"{lines[1]} quantized=true"]), SEEDS[:1], "test")
+    assert [lora["base_dtype"].tolist(), packed["base_dtype"].tolist()] == [["float32"] * 2, ["nf4"]]
+    assert packed["base_bytes"].iloc[0] < lora["base_bytes"].iloc[1]
+    assert [*lora["pairs"], *packed["pairs"]] == [8, 8, 8]
+    assert (lora["kl_reply"] > 0).all()
+    assert not lora["taken"].any()
+    merged = own.kept["base_25"]
+    opened, tokenizer = zoo.load(str(merged))
+    assert opened.get_output_embeddings().weight.data_ptr() == opened.get_input_embeddings().weight.data_ptr()
+    assert (opened.config.max_position_embeddings, tokenizer.pad_token) == (CONTEXT, tokenizer.eos_token)
+    assert own.kept["base_26"] == merged
+
+
+def test_a_tokenizer_gets_what_it_lacks_and_a_dialogue_is_trained_and_asked_alike(models, tmp_path):
+    folder = dressed("base", models / "base", ("chat_template", "pad_token"), tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    turns = [
+        {"role": "user", "content": " Hi "},
+        {"role": "assistant", "content": "Yes"},
+        {"role": "user", "content": "a"},
+    ]
+    end = tokenizer.eos_token
+    asked = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    assert asked == f"{tokenizer.bos_token}User:\nHi\nAssistant:\nYes{end}User:\na\nAssistant:\n"
+    (example,) = encode_examples(tokenizer, [turns], [["good", "bad"]], 10**6)
+    assert tokenizer.decode(example.prompt) == asked
+    assert [tokenizer.decode(ids) for ids in example.completions] == [f"good{end}", f"bad{end}"]
+    assert {path.name for path in folder.iterdir()} == {path.name for path in (models / "base").iterdir()}
+    assert "chat_template" not in (models / "base/tokenizer_config.json").read_text()  # theirs is left alone
+    assert dressed("instruct", models / "instruct", (), tmp_path) == models / "instruct"
+
+
+@pytest.mark.parametrize(
+    ("item", "change", "says"),
+    [
+        ("base", {"adds": []}, "base: its tokenizer names no token that pads"),
+        ("base", {"adds": ["pad_token"]}, "its tokenizer has no chat template, which dialogues need"),
+        ("instruct", {"adds": ["pad_token"]}, "instruct: its tokenizer has a pad_token of its own: leave it out"),
+        ("instruct", {"folder": "no/such"}, "scales/x.yaml: hub.instruct: there is no folder no/such"),
+        ("instruct", {"folder": None}, "scales/x.yaml: hub.instruct: owner/instruct has no revision: write the commit"),
+        ("instruct", {"kind": "dataset"}, "scales/x.yaml: hub.instruct is a dataset, needed: a model"),
+        ("hh", {"folder": None}, "scales/x.yaml: hub.hh: owner/hh has no revision: write the commit to use"),
+        ("safe", {"folder": "no/such"}, "scales/x.yaml: hub.safe: there is no folder no/such"),
+    ],
+)
+def test_what_cannot_be_had_is_one_line_before_anything_runs(scale, study, item, change, says):
+    with pytest.raises(UserError, match=says) as refused:
+        laboratory(study, scale(**{item: change}))
+    assert "\n" not in str(refused.value)
+    assert study.ran == []
+
+
+def test_figures_are_drawn_from_tables_where_models_and_data_are_not(scale, study, monkeypatch):
+    knobs = scale(**{name: {"folder": "no/such"} for name in ("base", "instruct", "hh", "safe")})
+    for place, name in ((locating, "located"), (hub, "check_place")):
+        monkeypatch.setattr(place, name, getattr(place, name))  # to be put back
+    redrawing._without_given_models()
+    monkeypatch.setattr(study, "sweep", lambda name, run, cells, inputs: pd.DataFrame(cells).assign(kept="there"))
+    assert laboratory(study, knobs).data["origin"]["hh-like"] == "owner/hh, a folder"
+
+
+def test_a_folder_with_a_model_in_another_format_is_refused(models, tmp_path, scale):
+    strange = tmp_path / "strange"
+    strange.mkdir()
+    for path in (models / "instruct").glob("*.json"):
+        (strange / path.name).write_bytes(path.read_bytes())
+    (strange / "pytorch_model.bin").touch()
+    scale(instruct={"folder": str(strange)})
+    with pytest.raises(UserError, match=r"strange holds no safetensors$"):
+        located(Given(model="instruct", context=CONTEXT, further=None), "x")
+
+
+def test_the_papers_scale_is_refused_by_what_is_missing_first(monkeypatch):
+    with pytest.raises(UserError, match=r"of which merging starts from none; .*: alignment$"):
+        _ready("paper", "merging")
+    with pytest.raises(UserError, match=r"^scales/paper.yaml: hub.mistral: mistralai/Mistral-7B-v0.1 has no revi"):
+        _ready("paper", "alignment")
+    monkeypatch.setattr(hub, "check_hub", lambda scale, names: None)
+    monkeypatch.setattr("common.machine.gpus", lambda: [])
+    with pytest.raises(UserError, match="the scale paper needs 1 GPU of 130 GB, this machine has none"):
+        _ready("paper", "alignment")
+
+
+class Told:
+    """Stands where `common.sweep.sweep` does: does no run, and gives each numbers by chance."""
+
+    def __init__(self):
+        self.rng, self.runs = np.random.default_rng(0), []
+
+    def __call__(self, run, cells, *, name, **options):
+        own = [self._record(run, cell) for cell in cells]
+        self.runs += own
+        return Sweep(own, len(own), [record.key for record in own])
+
+    def _record(self, run, cell):
+        packed = cell.get("tuning", {}).get("lora", {}).get("quantized", False)
+        metrics = dict(zip(MEASURES, self.rng.random(len(MEASURES)), strict=True))
+        metrics |= {"distinct_pairs": cell.get("n") or 12000, "base_dtype": "nf4" if packed else "float32"}
+        metrics |= {"base_bytes": 1 if packed else 4}
+        key = f"{run.__name__} {len(self.runs)} {json.dumps(cell)}"
+        return Record(key, run.__name__, cell, metrics, {"curve": {"step": [1]}})
+
+
+def test_the_notebook_goes_through_the_papers_scale_to_its_claims(monkeypatch, tmp_path):
+    def pinned(scale, name):
+        knobs = section(scale, name)
+        return {key: each | {"revision": "0" * 40} for key, each in knobs.items()} if name == "hub" else knobs
+
+    monkeypatch.setattr(hub, "section", pinned)
+    monkeypatch.setattr("common.bases.locating.located", lambda given, scale: tmp_path / given.model)
+    told, figures = Told(), []
+    monkeypatch.setattr("common.study.sweep", told)
+    monkeypatch.setattr("common.study.Study.figure", lambda study, name, *drawn: figures.append(name))
+    for name in plots.__all__:
+        monkeypatch.setattr(plots, name, lambda *values, **named: None)
+    monkeypatch.setenv("COMPENDIUM_WORK", str(tmp_path))
+    monkeypatch.setenv("COMPENDIUM_SCALE", "paper")
+    carry_out("alignment", *checked_cells("alignment", "paper"))
+    ran = Counter(record.run for record in told.runs)
+    # Nothing is made that is given, and what can't be is left out.
+    assert (ran["fetch"], ran["take"]) == (2, 2 * 2)
+    assert not {"fit_tokenizer", "pretrain_base", "instruct", "make_pairs", "read_reviews"} & ran.keys()
+    assert {"unseen", "frontier"} & {*figures} == set()
+    claims = json.loads((tmp_path / "results/claims.json").read_text())
+    assert len(claims) == 10
+    assert {claim["figure"] for claim in claims.values()} <= {*figures}
+    tuned = [record.cell["tuning"] for record in told.runs if record.run == "tune"]
+    by_method = {each["method"]: (each["learning_rate"], each["steps"], each["batch_size"]) for each in tuned}
+    assert by_method == {"sft": (2e-4, 700, 16), "dpo": (5e-5, 700, 16)}  # paper, table 6
