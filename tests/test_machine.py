@@ -5,7 +5,7 @@ import time
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, MistralConfig
 
 from common import footprint as foot
 from common import machine
@@ -59,6 +59,16 @@ def test_models_of_the_smollm2_scale_are_the_packaged_one_and_every_training_fit
     assert {parameter_count(on_meta(each)) for each in found} == {134_515_008}
     largest = max(footprint(each).total for each in found if each.rows >= 32)
     assert GIB < largest < needs("smollm2").memory_gb * GIB
+
+
+def test_adapters_on_the_papers_models_fit_and_nothing_else_is_trained(monkeypatch):
+    sizes = MistralConfig(max_position_embeddings=256, rope_theta=1e4, dtype="float32")  # its defaults are the first 7B
+    monkeypatch.setattr(foot, "config_of", lambda given, scale: sizes)
+    found = trainings("alignment", "paper")
+    assert [(each.name, each.rank) for each in found] == [("sft", 64), ("dpo", 16)]
+    taken = footprint(found[1])
+    assert 4 * 7e9 < taken.total < needs("paper").memory_gb * GIB
+    assert taken.moments < taken.weights / 10
 
 
 @pytest.mark.parametrize("tied", [True, False])
