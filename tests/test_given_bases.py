@@ -1,15 +1,11 @@
 """Merging's and alignment's laboratories from a given model: what they make of it, and what they refuse beforehand."""
 
-from pathlib import Path
-
 import pytest
 
-from common import hub, redrawing
 from common.alignment.evaluation import MEASURES
 from common.analysis.alignment import laboratory as alignment
 from common.analysis.merging import laboratory as merging
 from common.analysis.merging.grids import FAMILIES
-from common.bases import locating
 from common.bases.given import start_from, take
 from common.errors import UserError
 from common.scales import section
@@ -129,11 +125,3 @@ def test_what_cannot_be_is_refused_in_one_line_before_anything_runs(made, change
 def test_without_a_base_that_met_no_prompt_merging_has_no_such_family(study, folder):
     own = merging_of(study, base(folder, None), unexposed_shares={})
     assert own.families == [name for name in FAMILIES if name != "unexposed"]
-
-
-def test_figures_are_drawn_again_where_the_model_is_not(study, monkeypatch):
-    for place, name in ((locating, "located"), (hub, "check_place")):
-        monkeypatch.setattr(place, name, getattr(place, name))  # put back afterwards
-    redrawing._without_given_models()
-    own = merging_of(study, {"model": "owner/gone@" + "0" * 40, "context": LIMIT, "further": FURTHER})
-    assert own.bases._inputs["model"] == Path()

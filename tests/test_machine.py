@@ -61,6 +61,17 @@ def test_models_of_the_smollm2_scale_are_the_packaged_one_and_every_training_fit
     assert GIB < largest < needs("smollm2").memory_gb * GIB
 
 
+def test_adapters_on_the_papers_models_fit_and_nothing_else_is_trained(monkeypatch):
+    sizes = MistralConfig(max_position_embeddings=256, rope_theta=1e4, dtype="float32")  # its defaults are the first 7B
+    monkeypatch.setattr(foot, "config_of", lambda given, scale: sizes)
+    found = trainings("alignment", "paper")
+    ranks = [("sft", 64), ("dpo", 16)]
+    assert [(each.name, each.rank) for each in found] == ranks + [(f"instruct, {name}", rank) for name, rank in ranks]
+    taken = footprint(found[1])
+    assert 4 * 7e9 < taken.total < needs("paper").memory_gb * GIB
+    assert taken.moments < taken.weights / 10
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_given_model_has_the_footprint_of_its_own_sizes_and_no_training_where_it_is_taken_as_it_is(tmp_path, tied):
     folder = give_model(tmp_path / "given", tied=tied, dtype="bfloat16")
@@ -72,16 +83,6 @@ def test_a_given_model_has_the_footprint_of_its_own_sizes_and_no_training_where_
     assert footprint(first).weights == 4 * count  # float32, whatever the folder has
     taken = foot._merging(knobs | {"base": base | {"further": None}}, "tiny")
     assert [each[0] for each in taken] == [each.name for each in others]
-
-
-def test_models_of_seven_billion_parameters_fit_the_papers_scale(monkeypatch):
-    mistral = MistralConfig(max_position_embeddings=256)  # its defaults are those of Mistral-7B
-    monkeypatch.setattr(foot, "config_of", lambda given, scale: mistral)
-    found = {each.name: each for each in trainings("alignment", "paper")}
-    assert list(found) == ["sft", "dpo", "instruct, sft", "instruct, dpo"]  # no base, reader or instruct model is made
-    assert 7.2e9 < parameter_count(on_meta(found["dpo"])) < 7.3e9
-    largest = footprint(found["dpo"]).total
-    assert 0.75 * needs("paper").memory_gb * GIB < largest < needs("paper").memory_gb * GIB
 
 
 # One of each kind of training. What goes step by step through a text takes long to trace: benchmarks/gpu.md has all.

@@ -5,12 +5,12 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, PretrainedConfig
 
-from common import hub
 from common.bases.checking import check_given
 from common.bases.dressing import dressed
 from common.bases.given import Given
 from common.converted import converted_model, known_config
 from common.errors import UserError
+from common.hub import item, items
 from common.packaged import LISTED
 from common.project import ROOT
 from common.sources import load_sources
@@ -22,9 +22,8 @@ def located(given: Given, scale: str) -> Path:
 
     Raises `UserError`, one line, where it cannot be had or is none to start from (see `check_given`).
     """
-    folder = _folder(given.model, scale)
-    if given.model in hub.items(scale):
-        folder = dressed(given.model, folder, hub.item(scale, given.model, "model").adds)
+    adds = item(scale, given.model, "model").adds if given.model in items(scale) else ()
+    folder = dressed(given.model, _folder(given.model, scale), adds)
     check_given(folder, given.context)
     return folder
 
@@ -60,9 +59,9 @@ def _packaged(place: str) -> bool:
 
 def _place(name: str, scale: str) -> tuple[str, str | None]:
     """A package, a folder or a model on the hub, and the commit of that."""
-    if name in hub.items(scale):
-        named = hub.item(scale, name, "model")
-        return (named.id, named.revision) if named.folder is None else (named.folder, None)
+    if name in items(scale):
+        found = item(scale, name, "model")
+        return (found.id, found.revision) if found.folder is None else (found.folder, None)
     if _packaged(name) or (ROOT / name).is_dir():
         return name, None
     owned, _, commit = name.partition("@")
