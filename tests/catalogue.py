@@ -1,5 +1,6 @@
 """The faults that are tried on a study that was run before: what is broken, and the line that tells."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -82,6 +83,21 @@ def full_disk(left: int, megabytes: int = 2000) -> Steps:
     return steps
 
 
+def filled_when_drawing(place: Place) -> tuple[int, str]:
+    """The rest of the disk is taken once the first of several figures is drawn.
+
+    A disk that is full before is none by then: what a study made before is removed first, and is as large.
+    """
+    process = place.start(*FIGURES)
+    drawn = place.root / f"build/running/tiny/{STUDY}/figures"
+    place.wait(lambda: any(drawn.glob("*.svg")), "a figure", process)
+    with (place.root / "build/filler").open("ab", buffering=0) as filler, contextlib.suppress(OSError):
+        while True:
+            filler.write(bytes(4096))
+    output, _ = process.communicate(timeout=PATIENCE)
+    return process.returncode, output
+
+
 def _fill(handle: int, left: int) -> None:
     """Make a file as large as the disk allows, but for `left` bytes."""
     disk = os.fstatvfs(handle)
@@ -99,9 +115,9 @@ def offline(place: Place) -> Iterator[Place]:
 def offline_without_sources(place: Place) -> Iterator[Place]:
     """A clone that has no packages yet, and no network to fetch them."""
     clone = place.checkout.root.with_name("clone")
-    made = shutil.ignore_patterns("build", "data", "cache", "tmp")
+    made = shutil.ignore_patterns("build", "data", ".cache", "cache", "tmp")
     shutil.copytree(place.root, clone, ignore=lambda folder, names: made(folder, names) if "src" not in folder else [])
-    shutil.copytree(place.root / ".cache/runs", clone / ".cache/runs", dirs_exist_ok=True)
+    shutil.copytree(place.root / ".cache/runs", clone / ".cache/runs")
     cloned = replace(place, checkout=Checkout(clone))
     try:
         with namespace(cloned, "--net") as inside:
@@ -267,8 +283,8 @@ FAULTS = [
     ),
     Fault("all of the checkout read-only", "Read-only file system", read_only(".")),
     Fault("disk full", "No space left on device", full_disk(0)),
-    Fault("disk full after some runs", "error: .*No space left on device", full_disk(400), cold=True),
-    Fault("disk full when drawing", "error: .*No space left on device", full_disk(60)),
+    Fault("disk full after some runs", "^error: .*No space left on device", full_disk(400), cold=True),
+    Fault("disk full when drawing", "^error: .*No space left on device", full_disk(50_000), filled_when_drawing),
     Fault("no network", "figures/tiny: ", offline, fails=False),
     Fault("no network and no data yet", "no network", offline_without_sources),
     Fault("the same command twice at once", "is already running", untouched, second, cold=True),
