@@ -1,6 +1,7 @@
 """A study that was run before meets a fault: what is said of it, and whether anything is lost by it.
 
-A fault is two steps: it breaks something and, once a command has met that, mends it. `catalogue` lists them.
+A fault is two steps: it breaks something and, once a command has met that, mends it. `surroundings` holds the steps,
+`catalogue` lists the faults.
 """
 
 import re

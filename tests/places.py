@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,10 +63,14 @@ class Place:
 
     def until(self, runs: int, process: subprocess.Popen) -> None:
         """Wait for so many finished runs."""
+        self.wait(lambda: len(cached(self)) >= runs, f"{runs} runs", process)
+
+    def wait(self, there: Callable[[], bool], what: str, process: subprocess.Popen) -> None:
+        """Wait for what a process at work makes."""
         end = time.monotonic() + PATIENCE
-        while len(cached(self)) < runs:
+        while not there():
             if process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(f"there are {len(cached(self))} runs, {runs} were waited for")
+                raise RuntimeError(f"{what} did not come; there are {len(cached(self))} runs")
             time.sleep(0.05)
 
 

@@ -9,12 +9,15 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 
 import nbformat
 import psutil
 import pytest
+
+from conftest import copied
 
 RUN = '''
 """A run that waits until it may end and writes down what it does."""
@@ -219,6 +222,21 @@ def test_a_notebook_run_by_hand_from_any_folder_reuses_runs_and_writes_nowhere_e
     }
     assert after == before
     assert (probe.root / "build/lab/probe/figures/square.svg").exists()
+
+
+def test_in_another_checkout_a_stage_says_whose_environment_it_is_and_writes_in_neither(probe, tmp_path):
+    other = copied(tmp_path / "other")
+    prepared = probe.root / "build/notebooks/bases.ipynb"
+    prepared.unlink(missing_ok=True)
+    command = ["dvc", "repro", "notebook@bases"]
+    ended = subprocess.run(command, cwd=other.root, env=probe.environment, capture_output=True, text=True, check=False)
+    said = [line for line in (ended.stdout + ended.stderr).splitlines() if line.startswith("error: ")]
+    assert said == [
+        f"error: this environment belongs to the checkout in {probe.root}; run `make setup` here for one of its own"
+    ]
+    assert ended.returncode != 0
+    assert not prepared.exists()
+    assert not (other.root / "build/notebooks/bases.ipynb").exists()
 
 
 def test_a_failing_cell_ends_in_one_line_and_its_notebook_is_kept(probe):

@@ -6,15 +6,16 @@ import httpx2
 import pytest
 import torch
 import yaml
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 from transformers import AutoModelForCausalLM
 
 from common import hub, zoo
 from common.errors import UserError
-from common.hub import check_hub, check_read, items
+from common.hub import check_hub, check_model, check_read, items
 from common.project import ROOT
 from common.scales import studies
+from common.scorecard.command import score_tasks
 from tiny import CONFIGS, random_model, tiny_tokenizer, token_logs
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
@@ -87,6 +88,19 @@ def test_an_item_is_asked_for_at_its_commit(scale, asked):
 def test_what_the_hub_does_not_give_is_one_line(scale, asked, answers, says):
     asked(**answers)
     refused(says, check_hub, scale())
+
+
+def test_a_model_to_score_is_asked_for_once_and_one_in_the_cache_not_at_all(asked, monkeypatch, tmp_path):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    calls = asked(info=httpx2.ConnectError("no such name"))
+    with pytest.raises(UserError, match=r"^the hub cannot be reached to ask for owner/name: no such name$"):
+        score_tasks(f"owner/name@{COMMIT}", [], limit=None, seed=0, out=None)
+    assert len(calls) == 1
+    kept = tmp_path / "models--owner--name/snapshots" / COMMIT
+    kept.mkdir(parents=True)
+    (kept / "config.json").touch()
+    check_model("owner/name", COMMIT)
+    assert len(calls) == 1
 
 
 def test_an_item_without_a_commit_is_refused_and_how_to_find_it_told(scale, asked):

@@ -1,6 +1,8 @@
 """What params.yaml and the scales hold, or are told that they may not."""
 
 import os
+import shutil
+import subprocess
 import sys
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from common import cli, commands, ledger, stage
 from common.errors import UserError
 from common.processes import only_one
+from common.project import ROOT
 from common.scales import current_scale, section, studies
 
 
@@ -117,6 +120,29 @@ def test_what_the_system_refuses_is_one_line(tmp_path, capsys):
         commands.run(command)
     assert str(ended.value).startswith(f"error: {tmp_path}/file: ")
     assert "\n" not in str(ended.value)
+
+
+LEND = """
+import resource
+
+from common.scales import ROOT, lend_scale
+
+with lend_scale("mini"):
+    assert (ROOT / "params.yaml").read_text() == "scale: mini  # ours\\nstudies: [toy]\\n"
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))  # no byte more, as on a full disk
+    raise SystemExit("what went wrong")
+"""
+
+
+def test_a_disk_that_filled_up_keeps_no_lent_scale_and_hides_no_error(tree):
+    shutil.copytree(ROOT / "src/common", tree / "src/common", ignore=shutil.ignore_patterns("__pycache__"))
+    before = "scale: tiny  # ours\nstudies: [toy]\n"
+    (tree / "params.yaml").write_text(before)
+    environment = os.environ | {"PYTHONPATH": str(tree / "src")}
+    ended = subprocess.run([sys.executable, "-c", LEND], env=environment, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (1, "what went wrong\n")
+    assert (tree / "params.yaml").read_text() == before
+    assert list((tree / "build/locks").iterdir()) == []
 
 
 def test_a_mistake_in_the_code_is_told_whole():

@@ -17,7 +17,7 @@ from common.commands import run
 from common.environment import CLUSTER, FRESH, STARTER
 from common.errors import UserError
 from common.processes import only_one
-from common.project import BUILD, ROOT
+from common.project import BUILD, ROOT, check_own
 from common.scales import current_scale, has_section, lend_scale, restore_scale, section, studies
 
 if TYPE_CHECKING:
@@ -191,8 +191,8 @@ def _check_notebook(name: str, scale: str) -> None:
 @contextmanager
 def _lent(scale: str, study: str) -> Iterator[tuple[str, list[str]]]:
     """Lend params.yaml the scale; yield it and the names of the studies, one or all."""
-    if (Path.cwd() / "params.yaml").exists() and Path.cwd().resolve() != ROOT.resolve():
-        raise UserError(f"this environment belongs to the checkout in {ROOT}; run `make setup` here for one of its own")
+    if (Path.cwd() / "params.yaml").exists():
+        check_own(Path.cwd())
     lock = BUILD / "locks" / "figures"
     with only_one(lock, _holder(lock)):
         restore_scale()

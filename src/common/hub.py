@@ -99,7 +99,7 @@ def check_hub(scale: str, names: Collection[str] | None = None) -> None:
         if names is None or name in names:
             check_place(scale, name, each)
             if each.folder is None:
-                _ask(f"scales/{scale}.yaml: hub.{name}", each)
+                _ask(f"scales/{scale}.yaml: hub.{name}: ", each)
 
 
 def _read_by(knobs: object, names: Collection[str]) -> set[str]:
@@ -121,11 +121,24 @@ def check_place(scale: str, name: str, item: Item) -> None:
         raise UserError(f"{place}: {item.id} has no revision: write the commit to use, {_look_up(item)} tells it")
 
 
+def check_model(name: str, revision: str) -> None:
+    """Ask the hub once for a model at a commit that the hub's cache here lacks, before it is downloaded.
+
+    Where the hub cannot be reached, the client would ask for a model's files six times, for half a minute and longer.
+    Raises `UserError`, one line, as `check_hub` does.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    if not isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):
+        _ask("", Item(id=name, kind="model", revision=revision))
+
+
 def _look_up(item: Item) -> str:
     return f"`python -c \"from huggingface_hub import HfApi; print(HfApi().{item.kind}_info('{item.id}').sha)\"`"
 
 
 def _ask(place: str, item: Item) -> None:
+    """Raise `UserError`, a line that `place` begins, for what the hub does not give."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -135,12 +148,12 @@ def _ask(place: str, item: Item) -> None:
         api.auth_check(item.id, repo_type=item.kind)  # what a gated repository is may be read by all, its files not
     except GatedRepoError as error:
         told = "accept its terms on its page, then log in with `hf auth login`"
-        raise UserError(f"{place}: {item.id} is gated: {told}") from error
+        raise UserError(f"{place}{item.id} is gated: {told}") from error
     except RevisionNotFoundError as error:
-        raise UserError(f"{place}: {item.id} has no commit {item.revision}") from error
+        raise UserError(f"{place}{item.id} has no commit {item.revision}") from error
     except RepositoryNotFoundError as error:
         told = "not on the hub, or private: where it is yours, log in with `hf auth login`"
-        raise UserError(f"{place}: {item.id} is {told}") from error
+        raise UserError(f"{place}{item.id} is {told}") from error
     except Exception as error:  # whatever the library beneath the hub's client raises: another one since its version 1
         line = " ".join(str(error).split())[:120] or type(error).__name__
-        raise UserError(f"{place}: the hub cannot be reached to ask for {item.id}: {line}") from error
+        raise UserError(f"{place}the hub cannot be reached to ask for {item.id}: {line}") from error

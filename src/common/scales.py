@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import yaml
@@ -12,6 +12,7 @@ from common.files import write_atomic
 from common.project import BUILD, ROOT
 
 NOTE = BUILD / "locks" / "scale"
+SPARE = NOTE.with_name("params.yaml")
 
 
 def studies(root: Path = ROOT) -> list[str]:
@@ -38,13 +39,15 @@ def _parameter(name: str, kind: type, root: Path) -> object:
 def lend_scale(scale: str) -> Iterator[None]:
     """Let params.yaml name `scale` for a while: DVC takes the value from nowhere else.
 
-    A note in build/ says what it was; where a run was killed before it could put that back, `restore_scale` does.
+    A note in build/ says what it was, and a spare is params.yaml as it was; where a run was killed before it could put
+    that back, `restore_scale` does.
     """
     if scale == current_scale():
         yield
         return
     write_atomic(NOTE, f"{current_scale()} {scale}")
     try:
+        write_atomic(SPARE, (ROOT / "params.yaml").read_bytes())
         _name_scale(scale)
         yield
     finally:
@@ -62,11 +65,17 @@ def restore_scale() -> None:
     if lent_scale():
         _name_scale(NOTE.read_text().split()[0])
     NOTE.unlink(missing_ok=True)
+    SPARE.unlink(missing_ok=True)
 
 
 def _name_scale(scale: str) -> None:
     path = ROOT / "params.yaml"
-    write_atomic(path, re.sub(r"(?m)^scale: *\S+", f"scale: {scale}", path.read_text()))
+    text = re.sub(r"(?m)^scale: *\S+", f"scale: {scale}", path.read_text())
+    with suppress(OSError):  # no spare, or build/ on another disk
+        if SPARE.read_text() == text:
+            SPARE.replace(path)  # which takes no room: the disk may be full by now
+            return
+    write_atomic(path, text)
 
 
 def scale_names(root: Path = ROOT) -> list[str]:

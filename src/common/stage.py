@@ -9,6 +9,7 @@ import shutil
 import sys
 import time
 from itertools import accumulate
+from pathlib import Path
 
 import typer
 
@@ -18,7 +19,7 @@ from common.errors import UserError
 from common.files import atomic_folder, digest, write_atomic
 from common.ledger import settle
 from common.processes import exit_with, only_one
-from common.project import BUILD, CACHE, DATA, ROOT
+from common.project import BUILD, CACHE, DATA, ROOT, check_own
 from common.scales import lent_scale, section
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -29,7 +30,8 @@ def started() -> None:
     """One command for each stage of the pipeline."""
     # jsonschema, which reads notebooks, would compile a grammar of web addresses for a second; notebooks need none.
     sys.modules.setdefault("rfc3987_syntax", None)
-    if "DVC_ROOT" in os.environ:
+    if root := os.environ.get("DVC_ROOT"):
+        check_own(Path(root))
         exit_with(os.getppid())
     if starter := os.environ.get(STARTER):
         exit_with(int(starter))

@@ -15,13 +15,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 import common.architectures  # noqa: F401  # LSTM, and what transformers' classes lack, become known to `load`
 from common.converted import converted_model
 from common.errors import UserError
+from common.hub import check_model
 from common.models import parameter_count
 from common.packaged import LISTED
 from common.scorecard.report import check_out, print_scores, write_scores
 from common.scorecard.scores import limited, score
 from common.sources import load_sources
 from common.tasks.items import Task
-from common.zoo import load, locate
+from common.zoo import COMMIT, HUB_ID, load, locate
 
 
 def score_tasks(
@@ -58,6 +59,8 @@ def _loaded(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     if not Path(name).is_dir() and name in load_sources(LISTED):
         name = str(converted_model(name))
     given, _, commit = (name, "", "") if Path(name).is_dir() else name.partition("@")
+    if not Path(given).is_dir() and HUB_ID.fullmatch(given) and COMMIT.fullmatch(commit):
+        check_model(given, commit)
     folder = locate(given, revision=commit or None)
     return load(given, revision=commit or None, context=_context(folder))
 
