@@ -28,6 +28,10 @@ EVERY = {
     "unsafe_prompts": 2,
 }  # fmt: skip
 
+# Workers have this from the process that starts them. Where each of them has as many threads as there are cores, these
+# wait for one another, and training a tiny model takes ten times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # How long an example takes says how busy the machine is, and nothing about the code.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
