@@ -1,6 +1,6 @@
 """A small training for tests/test_distributed.py, which runs it alone and launches this program in two processes.
 
-`python together.py KIND OUT FOLDER`: KIND is plain or sharded; FOLDER has a checkpoint `one` and gets one, `two`.
+`python together.py FOLDER`: it has a checkpoint `one` and gets another, `two`, and what each process found.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 
 from common.distributed import train_shared
@@ -51,25 +52,27 @@ def trained(checkpoint=None, stop=STEPS):
     return {"curve": ended and ended.curve, "head": whole.flatten().tolist(), "held": held}
 
 
-def main(kind, out, folder):
+def shard():
+    """Have what is trained from here on share its weights.
+
+    accelerate shards weights on GPUs only; nothing else in it asks what the devices are.
+    """
+    AcceleratorState._reset_state()
+    os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_CPU_RAM_EFFICIENT_LOADING": "false"}
+    PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+
+
+def main(folder):
     torch.set_num_threads(1)
-    state = PartialState(cpu=True)
-    if kind == "plain":
-        found = {
-            "whole": trained(),
-            "cut": trained(Path(folder) / "two", CUT),
-            "gone on": trained(Path(folder) / "one"),
-        }
-    else:
-        # accelerate shards weights on GPUs only; nothing else in it asks what the devices are.
-        os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_CPU_RAM_EFFICIENT_LOADING": "false"}
-        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
-        found = {"whole": trained()}
-        try:
-            trained(Path(folder) / "sharded")
-        except UserError as error:
-            found["refused"] = str(error)
-    Path(f"{out}.{state.process_index}").write_text(json.dumps(found))
+    state, folder = PartialState(cpu=True), Path(folder)
+    found = {"whole": trained(), "cut": trained(folder / "two", CUT), "gone on": trained(folder / "one")}
+    shard()
+    found["sharded"] = trained()
+    try:
+        trained(folder / "sharded")
+    except UserError as error:
+        found["refused"] = str(error)
+    (folder / f"{state.process_index}.json").write_text(json.dumps(found))
     state.wait_for_everyone()
     state.destroy_process_group()
 
