@@ -59,6 +59,10 @@ def test_two_processes_have_the_curve_and_the_weights_of_one(one, two):
         agree(found["whole"], one)
 
 
+def test_a_seed_draws_the_same_weights_in_every_process(one, two):
+    assert [found["whole"]["drawn"] for found in two] == [one["drawn"]] * 2
+
+
 def test_a_checkpoint_of_one_process_is_gone_on_from_by_two(one, two):
     for found in two:
         agree(found["gone on"], one)

@@ -1,6 +1,7 @@
 """Figures of the expansion study: what the table says is what is drawn, and can be read."""
 
 import itertools
+from functools import cache
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -71,6 +72,12 @@ DRAWN = {
 }
 
 
+@cache
+def drawn(name):
+    """The figure, which tests share as drawing takes long."""
+    return DRAWN[name](TABLES[name])
+
+
 @pytest.fixture(autouse=True)
 def close():
     yield
@@ -79,7 +86,7 @@ def close():
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_figures_are_saved_and_no_text_lies_on_another(name, tmp_path, texts):
-    save_figure(DRAWN[name](TABLES[name]), tmp_path, name, TABLES[name])
+    save_figure(drawn(name), tmp_path, name, TABLES[name])
     assert {path.suffix for path in tmp_path.iterdir()} == {".csv", ".svg", ".png"}
     last = len(texts) // 2  # drawn for the SVG's layout and for the PNG; the latter half is the picture
     for (first, one), (second, other) in itertools.combinations(texts[last:], 2):
@@ -91,7 +98,7 @@ def test_figures_are_saved_and_no_text_lies_on_another(name, tmp_path, texts):
 
 def test_an_arrow_leads_from_the_bases_m_to_the_candidates_in_the_row_that_names_it():
     table = TABLES["change"]
-    axes = plots.changes(table).axes
+    axes = drawn("change").axes
     names = dict(zip((label.get_text() for label in axes[0].get_yticklabels()), axes[0].get_yticks(), strict=True))
     assert names.keys() == set(table["candidate"])
     for ax, task in ((axes[0], "mnist"), (axes[2], "digits")):
@@ -108,7 +115,7 @@ def test_an_arrow_leads_from_the_bases_m_to_the_candidates_in_the_row_that_names
 
 def test_every_candidate_is_a_point_in_its_types_colour():
     table = TABLES["gain"]
-    axes = plots.gains(table, POWER).axes
+    axes = drawn("gain").axes
     for ax, task in zip(axes, analysis.TASKS, strict=True):
         for kind, color in TYPES.items():
             own = table[(table["task"] == task) & (table["type"] == kind)]
@@ -119,7 +126,7 @@ def test_every_candidate_is_a_point_in_its_types_colour():
 
 
 def test_the_best_and_the_worst_of_a_panel_are_named():
-    axes = plots.curves(TABLES["curves"], analysis.TASKS).axes
+    axes = drawn("curves").axes
     # Of the wider ones, c3, c4, c7 and c8, the more the number the more the gain.
     assert {text.get_text() for text in axes[0].texts} == {"c8", "c3"}
     dashed = [line for line in axes[0].lines if line.get_linestyle() == "--"]
@@ -143,7 +150,7 @@ def test_what_was_chosen_is_framed_and_numbers_are_means_and_least():
 
 
 def test_a_slice_has_its_minima_as_a_closed_triangle():
-    axes = plots.surfaces(TABLES["surfaces"]).axes
+    axes = drawn("surfaces").axes
     for ax, name in zip(axes, ("none", "c1"), strict=False):
         assert ax.get_title(loc="left") == ("the base" if name == "none" else name)
         [ring] = ax.lines
@@ -164,7 +171,7 @@ def test_a_predictor_that_ranks_nothing_has_an_empty_row():
 
 
 def test_a_cost_figure_names_every_predictor():
-    axes = plots.cost(TABLES["cost"]).axes
+    axes = drawn("cost").axes
     for ax in axes:
         named = {text.get_text() for text in ax.texts}
         others = {words for name, words in analysis.PREDICTORS.items() if name != analysis.RUN}

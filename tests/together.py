@@ -33,7 +33,7 @@ def batch(step):
 
 
 def trained(checkpoint=None, stop=STEPS):
-    """Curve and head of a training, and how many of the head's weights this process holds; no curve if cut off."""
+    """Curve of a training, none if cut off; first weights, last head, how many of its weights this process holds."""
 
     def until(step):
         if step == stop:
@@ -42,6 +42,7 @@ def trained(checkpoint=None, stop=STEPS):
 
     size = {"hidden": 16, "layers": 2, "heads": 2, "context": LENGTH, "tied": False, "embedding_std": 0.3}
     model = new_language_model("llama", vocab_size=40, **size, seed=0)
+    drawn = [parameter.double().abs().sum().item() for parameter in model.parameters()]
     kept = {"checkpoint": checkpoint, "checkpoint_every": 3} if checkpoint else {}
     plan, ended = Plan(STEPS, 0.02, 2, log_every=3), None
     with contextlib.suppress(KeyboardInterrupt):
@@ -49,7 +50,7 @@ def trained(checkpoint=None, stop=STEPS):
     weight = model.lm_head.weight
     whole = weight.full_tensor() if hasattr(weight, "full_tensor") else weight
     held = getattr(weight, "to_local", lambda: weight)().numel()
-    return {"curve": ended and ended.curve, "head": whole.flatten().tolist(), "held": held}
+    return {"curve": ended and ended.curve, "drawn": drawn, "head": whole.flatten().tolist(), "held": held}
 
 
 def shard():
