@@ -17,6 +17,7 @@ from matplotlib.transforms import Bbox
 from common.corpus import build_corpus
 from common.project import CACHE, ROOT
 from common.sources import fetch, load_sources
+from common.sweep.workers import Pool
 from published import Project, new_project
 
 pytest.register_assert_rewrite("pipeline")
@@ -27,6 +28,10 @@ EVERY = {
     "benign_prompts": 2, "facts": 2, "judged_responses": 3, "mnist": 5, "movie_reviews": 20, "sotu": 4,
     "unsafe_prompts": 2,
 }  # fmt: skip
+
+# Workers have this from the process that starts them. Where each of them has as many threads as there are cores, these
+# wait for one another, and training a tiny model takes ten times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # How long an example takes says how busy the machine is, and nothing about the code.
 settings.register_profile("untimed", deadline=None)
@@ -166,6 +171,19 @@ def project(published, tmp_path) -> Project:
     """A copy of it, to be altered."""
     shutil.copytree(published.root, tmp_path / "root")
     return Project(tmp_path / "root")
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Sweeps run here: for tests of what runs give, each worker would first import for seconds."""
+
+    def done(pool, jobs):
+        for job in jobs:
+            _, reason = pool._cell(job, os.getpid())
+            assert reason is None, reason
+            yield job
+
+    monkeypatch.setattr(Pool, "done", done)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Figures of the alignment study: what the table says is what is drawn, and can be read."""
 
 import itertools
+from functools import cache
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,21 +15,19 @@ from common.plots import alignment as plots
 from common.plots.alignment.layout import COLORS, LEVELS, words
 
 RUNS = made_runs(noise=0.05)
-SIZED = analysis.part(analysis.scored(RUNS), "sizes", ["dataset", "method", "pairs"], ["score", "knowledge"])
-FITS = analysis.plateau_table(SIZED, ["dataset", "method"], ["score", "knowledge"])[0]
 WAYS = ["dataset", "method"]
 TABLES = {
-    "datasets": analysis.compared(RUNS, "dataset"),
-    "methods": analysis.compared(RUNS, "method"),
-    "adapters": analysis.adapters(RUNS, QUANTISED),
-    "mixtures": analysis.mixtures(RUNS, ["declined", "win_rate", "nontoxic", "knowledge"]),
-    "fidelity": analysis.fidelities(RUNS),
-    "merges": analysis.merges(RUNS, ["balanced", "declined", "win_rate", "nontoxic"]),
-    "sizes": analysis.sizes(RUNS, ["score", "knowledge"]),
-    "of_largest": analysis.of_largest(RUNS, ["score", "knowledge"]),
-    "ranks": analysis.varied(RUNS, "ranks", ["method", "rank"], ["score", "kl_reply"]),
-    "selection": analysis.selections(RUNS, ["score", "kl_reply"]),
-    "frontier": analysis.frontier(RUNS),
+    "datasets": lambda: analysis.compared(RUNS, "dataset"),
+    "methods": lambda: analysis.compared(RUNS, "method"),
+    "adapters": lambda: analysis.adapters(RUNS, QUANTISED),
+    "mixtures": lambda: analysis.mixtures(RUNS, ["declined", "win_rate", "nontoxic", "knowledge"]),
+    "fidelity": lambda: analysis.fidelities(RUNS),
+    "merges": lambda: analysis.merges(RUNS, ["balanced", "declined", "win_rate", "nontoxic"]),
+    "sizes": lambda: analysis.sizes(RUNS, ["score", "knowledge"]),
+    "of_largest": lambda: analysis.of_largest(RUNS, ["score", "knowledge"]),
+    "ranks": lambda: analysis.varied(RUNS, "ranks", ["method", "rank"], ["score", "kl_reply"]),
+    "selection": lambda: analysis.selections(RUNS, ["score", "kl_reply"]),
+    "frontier": lambda: analysis.frontier(RUNS),
 }
 DRAWN = {
     "datasets": lambda t: plots.contrast(t, ["start", "method"], "dataset"),
@@ -36,12 +35,29 @@ DRAWN = {
     "mixtures": lambda t: plots.contrast(t, ["start", "method"], "aim"),
     "fidelity": lambda t: plots.contrast(t, ["start"], "method", even=0),
     "merges": plots.merges,
-    "sizes": lambda t: plots.curves(t, "pairs", WAYS, FITS),
+    "sizes": lambda t: plots.curves(t, "pairs", WAYS, fits()),
     "of_largest": lambda t: plots.curves(t, "pairs", WAYS, largest=True),
     "ranks": lambda t: plots.curves(t, "rank", ["method"]),
     "selection": lambda t: plots.rows(t, "selection"),
     "frontier": plots.frontier,
 }
+
+
+@cache
+def made(name):
+    return TABLES[name]()
+
+
+@cache
+def fits():
+    sized = analysis.part(analysis.scored(RUNS), "sizes", [*WAYS, "pairs"], ["score", "knowledge"])
+    return analysis.plateau_table(sized, WAYS, ["score", "knowledge"])[0]
+
+
+@cache
+def drawn(name):
+    """The figure, which tests share as drawing takes long."""
+    return DRAWN[name](made(name))
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +68,7 @@ def close():
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_figures_are_saved_and_no_text_lies_on_another(name, tmp_path, texts):
-    save_figure(DRAWN[name](TABLES[name]), tmp_path, name, TABLES[name])
+    save_figure(drawn(name), tmp_path, name, made(name))
     assert {path.suffix for path in tmp_path.iterdir()} == {".csv", ".svg", ".png"}
     last = len(texts) // 2  # drawn for the SVG's layout and for the PNG; the latter half is the picture
     for (first, one), (second, other) in itertools.combinations(texts[last:], 2):
@@ -67,7 +83,7 @@ def dots(ax):
 
 
 def test_a_contrast_draws_each_estimate_in_its_levels_colour():
-    table = TABLES["methods"]
+    table = made("methods")
     axes = plots.contrast(table, ["start", "dataset"], "method").axes
     for ax, measure in zip(axes, table["measure"].unique(), strict=True):
         own = table[table["measure"] == measure]
@@ -87,8 +103,8 @@ def test_a_contrast_draws_each_estimate_in_its_levels_colour():
 
 
 def test_a_merge_stands_in_the_row_that_names_it():
-    table = TABLES["merges"]
-    ax = plots.merges(table).axes[0]
+    table = made("merges")
+    ax = drawn("merges").axes[0]
     names = dict(zip((label.get_text() for label in ax.get_yticklabels()), ax.get_yticks(), strict=True))
     assert len(names) == 4 * 8 + 2
     own = table[table["measure"] == "balanced"]
@@ -98,10 +114,10 @@ def test_a_merge_stands_in_the_row_that_names_it():
 
 
 def test_curves_draw_the_fit_where_there_is_one_and_join_dots_where_not():
-    axes = plots.curves(TABLES["sizes"], "pairs", WAYS, FITS).axes
+    axes = drawn("sizes").axes
     smooth = [[line for line in ax.lines if len(line.get_xdata()) == 100] for ax in axes]
     assert [len(lines) for lines in smooth] == [4, 0]
-    fit = FITS["hh-like", "sft", "score"]
+    fit = fits()["hh-like", "sft", "score"]
     assert any(np.allclose(line.get_ydata(), fit.at(line.get_xdata())) for line in smooth[0])
     labels = {text.get_text() for text in axes[1].texts}
     assert labels == {
@@ -114,4 +130,4 @@ def test_every_colour_is_of_a_level_that_has_words():
     with pytest.raises(UserError, match="no words for the level 'lion'"):
         words("lion")
     with pytest.raises(UserError, match="no words for the measure 'lion'"):
-        plots.rows(TABLES["selection"].assign(measure="lion").drop_duplicates("selection"), "selection")
+        plots.rows(made("selection").assign(measure="lion").drop_duplicates("selection"), "selection")

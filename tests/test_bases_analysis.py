@@ -1,6 +1,7 @@
 """What the study of base models claims and draws: on made-up answers whose truth is known."""
 
 import warnings
+from functools import cache
 from itertools import combinations
 
 import matplotlib as mpl
@@ -101,7 +102,9 @@ def style():
         plt.close("all")
 
 
+@cache
 def drawn(name):
+    """The table and the figure, which tests share as drawing takes long."""
     make, draw = FIGURES[name]
     table = make()
     return table, draw(table)

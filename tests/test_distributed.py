@@ -20,14 +20,14 @@ from together import CUT, STEPS, trained
 PROGRAM = Path(__file__).with_name("together.py")
 
 
-def launched(kind, folder):
+@pytest.fixture(scope="module")
+def two(folder):
     """What each of two processes found."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(PROGRAM)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    command += [kind, str(folder / kind), str(folder)]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    ended = subprocess.run([*command, str(folder)], env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
-    return [json.loads((folder / f"{kind}.{rank}").read_text()) for rank in range(2)]
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 
 def agree(found, expected):
@@ -47,11 +47,6 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def two(folder):
-    return launched("plain", folder)
-
-
-@pytest.fixture(scope="module")
 def one():
     """One process, undisturbed; it learns, or equal curves would say little."""
     found = trained()
@@ -62,6 +57,10 @@ def one():
 def test_two_processes_have_the_curve_and_the_weights_of_one(one, two):
     for found in two:
         agree(found["whole"], one)
+
+
+def test_a_seed_draws_the_same_weights_in_every_process(one, two):
+    assert [found["whole"]["drawn"] for found in two] == [one["drawn"]] * 2
 
 
 def test_a_checkpoint_of_one_process_is_gone_on_from_by_two(one, two):
@@ -76,11 +75,10 @@ def test_a_checkpoint_of_two_processes_is_gone_on_from_by_one(one, two, folder):
     assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == ["one", "two"]
 
 
-def test_two_processes_that_share_the_weights_have_the_curve_of_one_and_no_checkpoint(one, folder):
-    several = launched("sharded", folder)
-    assert sum(found["whole"]["held"] for found in several) == one["held"]  # each has a part: weights were sharded
-    for found in several:
-        agree(found["whole"], one)
+def test_two_processes_that_share_the_weights_have_the_curve_of_one_and_no_checkpoint(one, two):
+    assert sum(found["sharded"]["held"] for found in two) == one["held"]  # each has a part: weights were sharded
+    for found in two:
+        agree(found["sharded"], one)
         assert "weights that are sharded over processes have no checkpoint" in found["refused"]
 
 

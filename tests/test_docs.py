@@ -2,7 +2,6 @@
 
 import importlib.util
 import inspect
-import os
 import re
 import sys
 import tomllib
@@ -84,13 +83,7 @@ def test_the_example_of_a_method_is_one(monkeypatch):
         assert f"\n{module}: dict" in place.read_text()
 
 
-def in_this_process(pool, jobs):
-    for job in jobs:
-        _, reason = pool._cell(job, os.getpid())
-        assert reason is None, reason
-        yield job
-
-
+@pytest.mark.usefixtures("in_this_process")
 def test_the_example_of_a_study_is_one(tmp_path, monkeypatch):
     module, parameters, runs, drawn = blocks("adding-a-study.md", "python")
     (section,) = (yaml.safe_load(text)["coins"] for text in blocks("adding-a-study.md", "yaml"))
@@ -107,7 +100,6 @@ def test_the_example_of_a_study_is_one(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "common.coins", made)
     spec.loader.exec_module(made)
     monkeypatch.setenv("COMPENDIUM_WORK", str(tmp_path / "work"))
-    monkeypatch.setattr(workers.Pool, "done", in_this_process)
     monkeypatch.setattr("common.sweep.Cache", lambda folder: workers.Cache(tmp_path / "runs"))
     namespace = {}
     for cell in notebook.cells:

@@ -1,6 +1,7 @@
 """Figures of the expansion study: what the table says is what is drawn, and can be read."""
 
 import itertools
+from functools import cache
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -16,7 +17,6 @@ from test_expansion_analysis import candidates, scored, short_runs, walks_of
 
 TOLD = scored(0.02)
 RUNS = candidates(0.02)
-POWER = analysis.power_table(TOLD)
 COST = pd.DataFrame(
     [
         {"key": key, "predictor": name, "steps": 3.0**place}
@@ -42,25 +42,31 @@ MINIMA = [
     for name in ("none", "c1")
     for number, (x, y) in enumerate([(0.2, 0.2), (0.8, 0.2), (0.4, 0.7)], start=1)
 ]
-CHANGE = analysis.change_table(TOLD)
+
+
+@cache
+def changes():
+    return analysis.change_table(TOLD)
+
+
 TABLES = {
-    "change": CHANGE[CHANGE["task"] != "text"],
-    "change_text": CHANGE[CHANGE["task"] == "text"],
-    "gain": analysis.gain_table(TOLD, ["m"]),
-    "rivals": analysis.gain_table(TOLD[TOLD["task"] == "mnist"], list(analysis.PREDICTORS)),
-    "curves": analysis.curve_table(RUNS, CURVE),
-    "power": POWER,
-    "lead": analysis.lead_table(TOLD),
-    "equal": analysis.equal_table(TOLD),
-    "cost": analysis.cost_table(TOLD, short_runs(RUNS), COST, {"perceptron": 0.2, "language": 0.2}),
-    "walks": walks_of(TOLD),
-    "surfaces": pd.DataFrame(PLANE + MINIMA),
+    "change": lambda: changes().query("task != 'text'"),
+    "change_text": lambda: changes().query("task == 'text'"),
+    "gain": lambda: analysis.gain_table(TOLD, ["m"]),
+    "rivals": lambda: analysis.gain_table(TOLD[TOLD["task"] == "mnist"], list(analysis.PREDICTORS)),
+    "curves": lambda: analysis.curve_table(RUNS, CURVE),
+    "power": lambda: analysis.power_table(TOLD),
+    "lead": lambda: analysis.lead_table(TOLD),
+    "equal": lambda: analysis.equal_table(TOLD),
+    "cost": lambda: analysis.cost_table(TOLD, short_runs(RUNS), COST, {"perceptron": 0.2, "language": 0.2}),
+    "walks": lambda: walks_of(TOLD),
+    "surfaces": lambda: pd.DataFrame(PLANE + MINIMA),
 }
 DRAWN = {
     "change": plots.changes,
     "change_text": plots.changes,
-    "gain": lambda t: plots.gains(t, POWER),
-    "rivals": lambda t: plots.rival_gains(t, POWER, "mnist"),
+    "gain": lambda t: plots.gains(t, made("power")),
+    "rivals": lambda t: plots.rival_gains(t, made("power"), "mnist"),
     "curves": lambda t: plots.curves(t, analysis.TASKS),
     "power": lambda t: plots.forest_by_task(t, "rank correlation"),
     "lead": lambda t: plots.forest_by_task(t, "difference", 0.05),
@@ -71,6 +77,17 @@ DRAWN = {
 }
 
 
+@cache
+def made(name):
+    return TABLES[name]()
+
+
+@cache
+def drawn(name):
+    """The figure, which tests share as drawing takes long."""
+    return DRAWN[name](made(name))
+
+
 @pytest.fixture(autouse=True)
 def close():
     yield
@@ -79,7 +96,7 @@ def close():
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_figures_are_saved_and_no_text_lies_on_another(name, tmp_path, texts):
-    save_figure(DRAWN[name](TABLES[name]), tmp_path, name, TABLES[name])
+    save_figure(drawn(name), tmp_path, name, made(name))
     assert {path.suffix for path in tmp_path.iterdir()} == {".csv", ".svg", ".png"}
     last = len(texts) // 2  # drawn for the SVG's layout and for the PNG; the latter half is the picture
     for (first, one), (second, other) in itertools.combinations(texts[last:], 2):
@@ -90,8 +107,8 @@ def test_figures_are_saved_and_no_text_lies_on_another(name, tmp_path, texts):
 
 
 def test_an_arrow_leads_from_the_bases_m_to_the_candidates_in_the_row_that_names_it():
-    table = TABLES["change"]
-    axes = plots.changes(table).axes
+    table = made("change")
+    axes = drawn("change").axes
     names = dict(zip((label.get_text() for label in axes[0].get_yticklabels()), axes[0].get_yticks(), strict=True))
     assert names.keys() == set(table["candidate"])
     for ax, task in ((axes[0], "mnist"), (axes[2], "digits")):
@@ -107,19 +124,19 @@ def test_an_arrow_leads_from_the_bases_m_to_the_candidates_in_the_row_that_names
 
 
 def test_every_candidate_is_a_point_in_its_types_colour():
-    table = TABLES["gain"]
-    axes = plots.gains(table, POWER).axes
+    table, power = made("gain"), made("power")
+    axes = drawn("gain").axes
     for ax, task in zip(axes, analysis.TASKS, strict=True):
         for kind, color in TYPES.items():
             own = table[(table["task"] == task) & (table["type"] == kind)]
             [line] = [line for line in ax.lines if line.get_color() == color and line.get_linestyle() == "None"]
             assert sorted(line.get_ydata()) == pytest.approx(sorted(own["gain"]))
-        row = POWER[(POWER["task"] == task) & (POWER["predictor"] == "m")].iloc[0]
+        row = power[(power["task"] == task) & (power["predictor"] == "m")].iloc[0]
         assert f"ρ = {row['estimate']:.2f}".replace("-", "−") in ax.get_title(loc="left")
 
 
 def test_the_best_and_the_worst_of_a_panel_are_named():
-    axes = plots.curves(TABLES["curves"], analysis.TASKS).axes
+    axes = drawn("curves").axes
     # Of the wider ones, c3, c4, c7 and c8, the more the number the more the gain.
     assert {text.get_text() for text in axes[0].texts} == {"c8", "c3"}
     dashed = [line for line in axes[0].lines if line.get_linestyle() == "--"]
@@ -127,11 +144,11 @@ def test_the_best_and_the_worst_of_a_panel_are_named():
 
 
 def test_what_was_chosen_is_framed_and_numbers_are_means_and_least():
-    figure = plots.walks(TABLES["walks"], (8, 9))
+    figure = plots.walks(made("walks"), (8, 9))
     counts, steps = sorted({4, 8}), sorted({5, 9})
     for ax, task in zip(figure.axes, analysis.WALKED, strict=False):
         assert ax.get_title(loc="left") == analysis.TASKS[task]
-        own = TABLES["walks"][TABLES["walks"]["task"] == task]
+        own = made("walks")[made("walks")["task"] == task]
         by = own.groupby(["count", "steps"])["correlation"]
         written = {text.get_position(): text.get_text() for text in ax.texts}
         for (count, step), mean in by.mean().items():
@@ -143,7 +160,7 @@ def test_what_was_chosen_is_framed_and_numbers_are_means_and_least():
 
 
 def test_a_slice_has_its_minima_as_a_closed_triangle():
-    axes = plots.surfaces(TABLES["surfaces"]).axes
+    axes = drawn("surfaces").axes
     for ax, name in zip(axes, ("none", "c1"), strict=False):
         assert ax.get_title(loc="left") == ("the base" if name == "none" else name)
         [ring] = ax.lines
@@ -152,7 +169,8 @@ def test_a_slice_has_its_minima_as_a_closed_triangle():
 
 
 def test_a_predictor_that_ranks_nothing_has_an_empty_row():
-    table = POWER[~(POWER["task"].isin(["text", "mean"]) & (POWER["predictor"] == "snip"))]
+    power = made("power")
+    table = power[~(power["task"].isin(["text", "mean"]) & (power["predictor"] == "snip"))]
     axes = plots.forest_by_task(table, "rank correlation").axes
     rows = [label.get_text() for label in axes[0].get_yticklabels()]
     assert rows == list(analysis.PREDICTORS.values())
@@ -164,7 +182,7 @@ def test_a_predictor_that_ranks_nothing_has_an_empty_row():
 
 
 def test_a_cost_figure_names_every_predictor():
-    axes = plots.cost(TABLES["cost"]).axes
+    axes = drawn("cost").axes
     for ax in axes:
         named = {text.get_text() for text in ax.texts}
         others = {words for name, words in analysis.PREDICTORS.items() if name != analysis.RUN}

@@ -2,8 +2,6 @@
 
 import ast
 import copy
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -349,9 +347,3 @@ def test_schedules_end_where_they_say():
     plan = tuning(schedule="cosine", steps=1000).plan()
     assert plan.rate(999) < 1e-6
     assert replace(plan, warmup=0).rate(0) == pytest.approx(0.01)
-
-
-def test_importing_says_nothing():
-    command = [sys.executable, "-W", "ignore", "-c", "import common.preference.finetuning"]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert shown.stdout + shown.stderr == ""

@@ -1,6 +1,7 @@
 """What the study of hallucination claims and draws: on made-up answers whose truth is known."""
 
 import warnings
+from functools import cache
 from itertools import combinations
 
 import matplotlib as mpl
@@ -123,10 +124,22 @@ def style():
         plt.close("all")
 
 
-def decided(**options):
+@cache
+def drawn(name):
+    """The table and the figure, which tests share as drawing takes long."""
+    make, draw = FIGURES[name]
+    table = make()
+    return table, draw(table)
+
+
+@cache
+def declared():
     pilot = made_answers(seeds=(100, 101, 102))
-    claims = analysis.declare(pilot, BASIS, seeds=5, margin=0.05, slight=0.08)
-    return decide(claims, analysis.evidence(made_answers(**options), BASIS))
+    return tuple(analysis.declare(pilot, BASIS, seeds=5, margin=0.05, slight=0.08))
+
+
+def decided(**options):
+    return decide(list(declared()), analysis.evidence(made_answers(**options), BASIS))
 
 
 def test_the_papers_world_gives_the_papers_verdicts():
@@ -357,9 +370,7 @@ def test_what_was_matched_is_told_by_arm():
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_can_be_saved_and_no_text_stands_on_another_or_leaves_the_page(name, tmp_path, texts):
-    make, draw = FIGURES[name]
-    table = make()
-    figure = draw(table)
+    table, figure = drawn(name)
     page = figure.bbox
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
@@ -373,11 +384,10 @@ def test_a_figure_can_be_saved_and_no_text_stands_on_another_or_leaves_the_page(
 
 @pytest.mark.parametrize("name", ["early", "map", "calibration"])
 def test_every_share_is_a_dot_in_the_row_of_its_arm(name):
-    make, draw = FIGURES[name]
-    table = make()
+    table, figure = drawn(name)
     table = table.assign(panel=table["task"] + ", " + table["measure"]) if name == "calibration" else table
     column = {"early": "measure", "map": "task", "calibration": "panel"}[name]
-    for ax in (ax for ax in draw(table).axes if ax.get_visible()):
+    for ax in (ax for ax in figure.axes if ax.get_visible()):
         own = table[table[column] == ax.get_title(loc="left")].set_index("arm")
         (points,) = (found for found in ax.collections if isinstance(found, PathCollection))
         name_of = ax.yaxis.get_major_formatter()
@@ -388,9 +398,9 @@ def test_every_share_is_a_dot_in_the_row_of_its_arm(name):
     ("name", "column"), [("tuning", "stage"), ("between", "count"), ("temperature", "temperature")]
 )
 def test_every_arm_is_a_line_through_its_shares(name, column):
-    make, draw = FIGURES[name]
-    table, panel = make(), {"tuning": "aspect", "between": "between", "temperature": "task"}[name]
-    for ax, (_, own) in zip(draw(table).axes, table.groupby(panel, sort=False), strict=True):
+    table, figure = drawn(name)
+    panel = {"tuning": "aspect", "between": "between", "temperature": "task"}[name]
+    for ax, (_, own) in zip(figure.axes, table.groupby(panel, sort=False), strict=True):
         assert len(ax.containers) == len(ARMS)
         for container in ax.containers:
             line, arm = container.lines[0], container.get_label()

@@ -1,19 +1,17 @@
 """Scales for GPUs and hubs, without either: what they need is computed, and what is missing is one line beforehand."""
 
-import os
-import time
-
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, MistralConfig
 
+import runs
 from common import footprint as foot
 from common import machine
 from common.architectures import Shape, build
 from common.cells import checked_cells
 from common.errors import UserError
 from common.footprint import GIB, OF_STUDY, Training, footprint, on_meta, trainings
-from common.gpu_workers import CONTEXT, VISIBLE, packed, workers
+from common.gpu_workers import CONTEXT, packed, workers
 from common.machine import Gpu, check_machine, needs
 from common.models import new_language_model, parameter_count
 from common.quantization.memory import training_memory
@@ -189,15 +187,10 @@ def test_a_gpu_takes_as_many_runs_as_fit_and_as_there_are_cores():
         packed(large, int(90.1 * GIB) - CONTEXT, cores=16)
 
 
-def pinned(cell: int, seconds: float) -> dict:
-    time.sleep(seconds)  # so that one worker cannot do all
-    return {"device": os.environ[VISIBLE], "worker": os.getpid(), "threads": torch.get_num_threads()}
-
-
 def test_runs_of_a_sweep_are_done_by_workers_that_each_see_one_gpu(tmp_path):
     cells = [{"cell": cell, "seconds": 0.5} for cell in range(4)]
     with workers(["0", "1"]) as address:
-        swept = sweep(pinned, cells, inputs={}, name="pins", cache=tmp_path, cluster=address)
+        swept = sweep(runs.pinned, cells, inputs={}, name="pins", cache=tmp_path, cluster=address)
     devices = {record.metrics["worker"]: record.metrics["device"] for record in swept.records}
     assert sorted(devices.values()) == ["0", "1"]
     assert {record.metrics["threads"] for record in swept.records} == {1}

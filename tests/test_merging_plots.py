@@ -177,7 +177,7 @@ def assert_forest(ax, rows, colors, names=None):
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_can_be_saved_and_no_text_stands_on_another_or_leaves_the_page(name, tmp_path, texts):
-    table, figure = FIGURES[name][0](), FIGURES[name][1](FIGURES[name][0]())
+    table, figure = drawn(name)
     texts.clear()  # a figure that settles its layout draws before it is saved
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)

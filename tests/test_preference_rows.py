@@ -236,6 +236,7 @@ def test_references_need_equally_many_completions():
         reference_log_probs(random_model("llama"), drawn(1) + drawn(1, 3))
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_cells_that_share_model_and_pairs_compute_the_reference_once(tokenizer, tmp_path):
     model = random_model("llama")
     model.save_pretrained(tmp_path / "model")

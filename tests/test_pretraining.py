@@ -87,6 +87,7 @@ def test_a_recipe_that_makes_no_sense_is_refused(inputs, tmp_path, recipe):
         run(inputs, tmp_path, recipe)
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_sweep_killed_in_the_middle_of_training_gives_the_table_of_an_uninterrupted_one(inputs, tmp_path):
     schedule = SCHEDULE | {"steps": 400, "log_every": 5}
     cells = grid(recipe=[PLAIN, W8], shape=[SHAPE], schedule=[schedule], learning_rate=[0.01], seed=[0])
@@ -111,8 +112,8 @@ def test_a_sweep_killed_in_the_middle_of_training_gives_the_table_of_an_uninterr
     assert list(cache.glob("??/*.json")) == []
     reached = [json.loads(path.read_text())["step"] for path in cache.glob("scratch/*/checkpoint/state.json")]
     assert all(0 < step < 400 for step in reached)
-    resumed = sweep(pretrain, cells, inputs=inputs, name="resumed", cache=cache, workers=2)
-    whole = sweep(pretrain, cells, inputs=inputs, name="whole", cache=tmp_path / "whole", workers=2)
+    resumed = sweep(pretrain, cells, inputs=inputs, name="resumed", cache=cache)
+    whole = sweep(pretrain, cells, inputs=inputs, name="whole", cache=tmp_path / "whole")
     assert [(r.key, r.metrics, r.tables) for r in resumed.records] == [
         (r.key, r.metrics, r.tables) for r in whole.records
     ]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -84,18 +85,21 @@ def merged(word: tuple[str, ...], left: str, right: str) -> tuple[str, ...]:
     return tuple(result)
 
 
-def test_the_files_are_the_same_bytes_in_another_process_with_other_threads(folder, tmp_path):
+def test_the_files_are_the_same_bytes_in_another_process_with_other_threads_and_with_none(
+    folder, tmp_path, monkeypatch
+):
     script = (
         "import json, sys; from pathlib import Path; from common.tokenizer import *\n"
         "train_tokenizer(iter(json.loads(sys.argv[1])), 320, Path(sys.argv[2]))\n"
     )
-    for threads in ("1", "3"):
-        subprocess.run(
-            [sys.executable, "-c", script, json.dumps(TEXTS), str(tmp_path / threads)],
-            env=os.environ | {"RAYON_NUM_THREADS": threads, "PYTHONHASHSEED": threads},
-            check=True,
-        )
-        assert digest(tmp_path / threads) == digest(folder)
+    subprocess.run(
+        [sys.executable, "-c", script, json.dumps(TEXTS), str(tmp_path / "three")],
+        env=os.environ | {"RAYON_NUM_THREADS": "3", "PYTHONHASHSEED": "3"},
+        check=True,
+    )
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+    train_tokenizer(iter(TEXTS), 320, tmp_path / "none")
+    assert digest(tmp_path / "three") == digest(tmp_path / "none") == digest(folder)
 
 
 @pytest.mark.parametrize("size", [0, 256])
@@ -120,10 +124,13 @@ def test_the_stream_takes_the_smallest_type_that_fits(folder, tmp_path):
     assert encode_documents(TEXTS, folder).dtype == np.uint16
     assert encode_documents([], folder).dtype == np.uint16
     assert encode_documents([], folder).shape == (0,)
-    large = AutoTokenizer.from_pretrained(folder)
-    large.add_tokens([f"<extra {n}>" for n in range(2**16 - 320)])
-    large.save_pretrained(tmp_path / "full")
-    assert encode_documents(TEXTS, tmp_path / "full").dtype == np.uint16
+    full = shutil.copytree(folder, tmp_path / "full")
+    parts = json.loads((full / "tokenizer.json").read_text())
+    parts["model"]["vocab"] |= {f"<extra {n}>": n for n in range(320, 2**16)}
+    (full / "tokenizer.json").write_text(json.dumps(parts))
+    assert encode_documents(TEXTS, full).dtype == np.uint16
+    large = AutoTokenizer.from_pretrained(full)
+    assert len(large) == 2**16
     large.add_tokens(["<one too many>"])
     large.save_pretrained(tmp_path / "large")
     stream = encode_documents(["a<one too many>"], tmp_path / "large")

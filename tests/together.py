@@ -1,6 +1,6 @@
 """A small training for tests/test_distributed.py, which runs it alone and launches this program in two processes.
 
-`python together.py KIND OUT FOLDER`: KIND is plain or sharded; FOLDER has a checkpoint `one` and gets one, `two`.
+`python together.py FOLDER`: it has a checkpoint `one` and gets another, `two`, and what each process found.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 
 from common.distributed import train_shared
@@ -32,7 +33,7 @@ def batch(step):
 
 
 def trained(checkpoint=None, stop=STEPS):
-    """Curve and head of a training, and how many of the head's weights this process holds; no curve if cut off."""
+    """Curve of a training, none if cut off; first weights, last head, how many of its weights this process holds."""
 
     def until(step):
         if step == stop:
@@ -41,6 +42,7 @@ def trained(checkpoint=None, stop=STEPS):
 
     size = {"hidden": 16, "layers": 2, "heads": 2, "context": LENGTH, "tied": False, "embedding_std": 0.3}
     model = new_language_model("llama", vocab_size=40, **size, seed=0)
+    drawn = [parameter.double().abs().sum().item() for parameter in model.parameters()]
     kept = {"checkpoint": checkpoint, "checkpoint_every": 3} if checkpoint else {}
     plan, ended = Plan(STEPS, 0.02, 2, log_every=3), None
     with contextlib.suppress(KeyboardInterrupt):
@@ -48,28 +50,30 @@ def trained(checkpoint=None, stop=STEPS):
     weight = model.lm_head.weight
     whole = weight.full_tensor() if hasattr(weight, "full_tensor") else weight
     held = getattr(weight, "to_local", lambda: weight)().numel()
-    return {"curve": ended and ended.curve, "head": whole.flatten().tolist(), "held": held}
+    return {"curve": ended and ended.curve, "drawn": drawn, "head": whole.flatten().tolist(), "held": held}
 
 
-def main(kind, out, folder):
+def shard():
+    """Have what is trained from here on share its weights.
+
+    accelerate shards weights on GPUs only; nothing else in it asks what the devices are.
+    """
+    AcceleratorState._reset_state()
+    os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_CPU_RAM_EFFICIENT_LOADING": "false"}
+    PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+
+
+def main(folder):
     torch.set_num_threads(1)
-    state = PartialState(cpu=True)
-    if kind == "plain":
-        found = {
-            "whole": trained(),
-            "cut": trained(Path(folder) / "two", CUT),
-            "gone on": trained(Path(folder) / "one"),
-        }
-    else:
-        # accelerate shards weights on GPUs only; nothing else in it asks what the devices are.
-        os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_CPU_RAM_EFFICIENT_LOADING": "false"}
-        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
-        found = {"whole": trained()}
-        try:
-            trained(Path(folder) / "sharded")
-        except UserError as error:
-            found["refused"] = str(error)
-    Path(f"{out}.{state.process_index}").write_text(json.dumps(found))
+    state, folder = PartialState(cpu=True), Path(folder)
+    found = {"whole": trained(), "cut": trained(folder / "two", CUT), "gone on": trained(folder / "one")}
+    shard()
+    found["sharded"] = trained()
+    try:
+        trained(folder / "sharded")
+    except UserError as error:
+        found["refused"] = str(error)
+    (folder / f"{state.process_index}.json").write_text(json.dumps(found))
     state.wait_for_everyone()
     state.destroy_process_group()
 
