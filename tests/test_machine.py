@@ -1,7 +1,6 @@
 """Scales for GPUs and hubs, without either: what they need is computed, and what is missing is one line beforehand."""
 
 import pytest
-import torch
 from transformers import AutoModelForCausalLM, MistralConfig
 
 import runs
