@@ -233,6 +233,13 @@ def template(old, new):
     return changed
 
 
+def spanning(folder):
+    words = AutoTokenizer.from_pretrained(folder)
+    words.add_tokens([":\n"])
+    words.chat_template = TEMPLATE.replace("assistant\n", "assistant:\n").replace("['role'] + '", "['role'] + ':")
+    words.save_pretrained(folder)
+
+
 def scaled(kind):
     return lambda folder: edit(
         folder / "config.json", rope_parameters={"rope_type": kind, "rope_theta": 1e4, "factor": 2.0}
@@ -252,6 +259,7 @@ WRONG = {
     "names no token that pads": token("pad_token"),
     "names no token that ends a text": token("eos_token"),
     "has no chat template": lambda folder: (folder / "chat_template.jinja").unlink(),
+    "a token spans 'assistant:' and": spanning,
     "its chat template writes the day's date": template("Be brief", "{{ strftime_now('%d %b %Y') }}"),
     "its chat template fails at 3 turns: one turn": template(
         "{% for", "{% if messages | length > 2 %}{{ raise_exception('one turn') }}{% endif %}{% for"

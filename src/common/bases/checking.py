@@ -8,6 +8,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from common.errors import UserError
 from common.preference.examples import encode_examples
+from common.scoring.tokens import encode_pairs
 
 UNSCALED = ("default", "linear", "llama3")
 """Kinds of rotary positions whose angles do not depend on the longest text."""
@@ -24,8 +25,8 @@ def check_given(folder: Path, context: int) -> None:
     - The tokenizer has a token that ends a text and one that pads.
     - The chat template goes through user's and assistant's turns and no others, writes what was said before the same
       whether or not a reply follows, the reply as it is, and the end token right behind it: else a model would not
-      learn to stop, or be trained on one prompt and asked by another. A system prompt of the template's own is part of
-      every prompt; what it writes behind the end token is learnt with the reply.
+      learn to stop, or be trained on one prompt and asked by another. No token spans a prompt's end and a reply. A
+      system prompt of the template's own is part of every prompt; what it writes behind the end token is learnt too.
     """
     config = _config(folder)
     _check_context(folder, config, context)
@@ -84,8 +85,9 @@ def _check_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
         if not behind.lstrip().startswith(tokenizer.eos_token):
             ends = f"ends a reply with {behind!r}, not with the tokenizer's end token {tokenizer.eos_token!r}"
             raise UserError(f"{folder}: its chat template {ends}")
-        try:
+        try:  # as fine-tuning reads it, and as likelihoods are taken
             encode_examples(tokenizer, [asked], [[reply]], context=10**9)
+            encode_pairs(tokenizer, [head, SAID[0]], [[reply + behind], [f" {reply}"]])
         except UserError as error:
             raise UserError(f"{folder}: {error}") from error
 

@@ -18,8 +18,6 @@ from common.evidence import Claim, detectable_effect
 MERGEALIGN, TIED, EVEN, SLERP = "MergeAlign", "MergeAlign, tied", "plain mean", "SLERP, half way"
 GREATER, SAFE, EQUAL = "greater", "non_inferior", "equivalent"
 FREE = "merging two task vectors makes an expert safe without training, at little or no cost to its domain"
-# Spread of a rank correlation over families and domains where there is none: 1 / sqrt(n - 1).
-CHANCE_CORRELATION = 1 / np.sqrt(2 * len(FAMILIES) - 1)
 
 
 class Spread(NamedTuple):
@@ -109,18 +107,20 @@ def declare(
     seeds: int,
     ablated: int,
     margins: Mapping[str, float],
+    families: int = len(FAMILIES),
 ) -> list[Claim]:
     """The claims, each with the smallest effect that its seeds would see four times in five.
 
     Claims about families other than the main one have `ablated` seeds, all others `seeds`. By the spread of the pilot's
     MergeAlign between seeds, at the level that Holm's correction leaves to the first. `parents` are the pilot's.
-    `margins`: gain, safety, balanced, correlation.
+    `margins`: gain, safety, balanced, correlation. `families`: how many there are, the main one among them.
     """
     level = 0.025 / len(statements(rivals))
     values = {name: by_seed(pilot, MERGEALIGN, name) for name in ("gain_kept", "safety_kept", "balanced")}
     values["safety"] = by_seed(parents, "generalist", "safety")
     spreads = {name: max(float(np.std(own, ddof=1)), 1e-6) for name, own in values.items()}
-    spreads["correlation"] = CHANCE_CORRELATION
+    # Of a rank correlation over families and domains where there is none: 1 / sqrt(n - 1).
+    spreads["correlation"] = 1 / np.sqrt(2 * families - 1)
     claims = []
     for one in statements(rivals):
         spread = spreads[one.spread.measure] * np.sqrt(one.spread.arms)
