@@ -6,6 +6,7 @@ from common.alignment.evaluation import MEASURES
 from common.analysis.alignment import laboratory as alignment
 from common.analysis.merging import laboratory as merging
 from common.analysis.merging.grids import FAMILIES
+from common.analysis.merging.scores import by_seed
 from common.bases.given import start_from, take
 from common.errors import UserError
 from common.scales import section
@@ -122,6 +123,18 @@ def test_what_cannot_be_is_refused_in_one_line_before_anything_runs(made, change
     assert study.swept == {}
 
 
-def test_without_a_base_that_met_no_prompt_merging_has_no_such_family(study, folder):
+def test_from_a_model_taken_as_it_is_merging_has_one_base_and_no_family_without_prompts(study, folder, monkeypatch):
+    def trained(start, seed, keep, **more):
+        return {"tokens": 0}
+
+    def examined(model, seed, **more):
+        return {"accuracy": 0.5 if model.startswith("base") else seed / 100}
+
+    for name, run in {"align": trained, "specialise": trained, "examine_model": examined}.items():
+        monkeypatch.setattr(merging, name, run)
     own = merging_of(study, base(folder, None), unexposed_shares={})
     assert own.families == [name for name in FAMILIES if name != "unexposed"]
+    parents = own.made("main", {"main": [20, 21]}, "test")
+    assert parents["taken"].equals(parents["arm"] == "base")
+    assert (by_seed(parents, "base", "accuracy") == 0.5).all()  # the same model, and no mistake
+    assert own.models["base_20"] == own.models["base_21"]

@@ -183,6 +183,9 @@ def test_a_seed_counts_with_its_mean_over_domains_and_one_without_effect_is_refu
         scores.by_seed(table.assign(safety=0.5), "TIES", "safety")
     for limit in (0.0, 1.0):
         assert (scores.by_seed(table.assign(safety=limit), "TIES", "safety") == limit).all()
+    assert (scores.by_seed(table.assign(safety=0.5, taken=True), "TIES", "safety") == 0.5).all()
+    with pytest.raises(UserError, match="the seed had no effect"):
+        scores.by_seed(table.assign(safety=0.5, taken=False), "TIES", "safety")
     with pytest.raises(UserError, match="no run of TIE"):
         scores.by_seed(table, "TIE", "safety")
 

@@ -66,6 +66,17 @@ def test_a_section_that_holds_no_knobs_is_refused_in_one_line(tree, text, says):
     assert "\n" not in str(refusal.value)
 
 
+def test_a_scale_may_have_some_studies_only():
+    assert cli._chosen("smollm2", "") == ["alignment", "merging"]
+    assert cli._chosen("tiny", "") == studies()
+    says = "scales/smollm2.yaml has no section 'bases'; it has machine, tokenizer, merging, alignment"
+    with pytest.raises(UserError, match=says):
+        cli._chosen("smollm2", "bases")
+    for study in ("", "bases"):
+        with pytest.raises(UserError, match="there is no scale 'nosuch'; allowed: gpu, laptop"):
+            cli._chosen("nosuch", study)
+
+
 @pytest.mark.parametrize(
     ("knobs", "says"),
     [

@@ -48,11 +48,12 @@ class Laboratory:
     def made(self, name: str, families: Mapping[str, Sequence[int]], split: str) -> pd.DataFrame:
         """Bases, experts and generalists of families, each with its seeds, examined: a row a model and domain.
 
-        `arm` says which kind of model.
+        `arm` says which kind of model, `taken` whether it is a given one as it is, the same for all seeds.
         """
         self.train(name, families)
         plan = grids.parents(families, self._exam(split))
-        return self._swept(f"{name}_parents", examine_model, plan, ASKED)
+        examined = self._swept(f"{name}_parents", examine_model, plan, ASKED)
+        return examined.assign(taken=examined["arm"].isin(self.bases.kinds) & self.bases.taken)
 
     def train(self, name: str, families: Mapping[str, Sequence[int]]) -> None:
         """Make bases, experts and generalists of families, each with its seeds."""
