@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 from common.errors import UserError
-from common.gpu_workers import VISIBLE
 
 
 def _note(log: str, text: str) -> None:
@@ -45,7 +44,7 @@ def pinned(cell: int, seconds: float) -> dict:
     import torch  # here alone: a worker that begins a run need not have it
 
     time.sleep(seconds)  # so that one worker cannot do all
-    return {"device": os.environ[VISIBLE], "worker": os.getpid(), "threads": torch.get_num_threads()}
+    return {"device": os.environ["CUDA_VISIBLE_DEVICES"], "worker": os.getpid(), "threads": torch.get_num_threads()}
 
 
 def count_text(x: int, log: str, text: Path) -> dict:
