@@ -1,10 +1,11 @@
 """Do studies again, then change each of their parameters a little: `python perturb.py SCALE STUDY…`.
 
 Runs the notebook's cells in this process, its sweeps too, where the cache lacks them: what comes out must be what the
-pipeline's worker processes gave. So must what comes from the rows of the last commit alone. Then a sweep whose keys are
-all in the cache is taken from there; a key that is not is an effect of the changed parameter already, and the notebook
-goes no further. Prints a JSON object for each study: `changed`, the results and figures that came out otherwise than
-the pipeline's, `redrawn`, those that did from git's rows, and `effects`, parameter → effect, or null.
+pipeline's worker processes gave, pictures aside. So must what comes from the rows of the last commit alone. Then a
+sweep whose keys are all in the cache is taken from there; a key that is not is an effect of the changed parameter
+already, and the notebook goes no further. Prints a JSON object for each study: `changed`, the results and figures' data
+that came out otherwise than the pipeline's, `redrawn`, those that did from git's rows, and `effects`, parameter →
+effect, or null.
 """
 
 import copy
@@ -96,9 +97,14 @@ def no_new_runs(pool, jobs):
 
 
 def files(folder: Path) -> dict[str, str]:
-    """Digest of each file of a study's folder that must be the same whenever it is made."""
+    """Digest of each file of a study's folder that must be the same whenever it is made; not of pictures.
+
+    Equal data give equal pictures (test_figures.py), which test_make_figures.py and `make faults` compare as well.
+    """
     others = {"timing.csv", "notebook.ipynb"}
+    pictures = {".png", ".svg"}
     paths = [path for path in folder.rglob("*") if path.is_file() and path.name not in others]
+    paths = [path for path in paths if path.suffix not in pictures]
     return {str(path.relative_to(folder)): digest(path) for path in paths}
 
 
@@ -120,8 +126,9 @@ def outcome(notebook, parameters: dict, work: Path) -> object:
 
 
 def data_alone(study: Study, name: str, figure: object, data: pd.DataFrame) -> None:
-    """Of a figure only its data, which tell as much."""
-    data.to_csv(study.folder / "figures" / f"{name}.csv")
+    """Of a figure only its data, written as `save_figure` does: drawing them is most of a notebook's time."""
+    table = data if data.index.names == [None] else data.reset_index()
+    table.to_csv(study.folder / "figures" / f"{name}.csv", index=False, lineterminator="\n")
 
 
 @contextmanager
@@ -131,7 +138,6 @@ def without_pictures(study: str) -> Iterator[None]:
         for name in [name for name, drawn in vars(plots).items() if callable(drawn)]:
             stack.enter_context(patch.object(plots, name, lambda *values, **named: None))
         stack.enter_context(patch.object(Study, "figure", data_alone))
-        stack.enter_context(patch.object(Pool, "done", no_new_runs))
         yield
 
 
@@ -170,24 +176,24 @@ def examined(study: str, scale: str, work: Path) -> dict[str, object]:
     notebook = read_notebook(ROOT / "notebooks" / f"{study}.ipynb")
     parameters = section(scale, study)
     nothing_in_git = patch("common.study.committed_records", lambda folder, root: {})
-    with patch.object(Pool, "done", in_this_process), nothing_in_git:
-        outcome(notebook, parameters, work)
-    made = files(work)
     there = {f"{part}/{name}": value for part in PARTS for name, value in files(ROOT / part / scale / study).items()}
     with without_pictures(study):
-        found = from_git(notebook, parameters, work)
-        redrawn = files(work)
-        with nothing_in_git, patch("common.study.sweep", remembering(sweep)):
+        with patch.object(Pool, "done", in_this_process), nothing_in_git:
             expected = outcome(notebook, parameters, work)
-            assert len(str(expected)) == 64, expected
+        assert len(str(expected)) == 64, expected
+        made = files(work)
+        with patch.object(Pool, "done", no_new_runs):
+            found = from_git(notebook, parameters, work)
             assert len(str(found)) == 64, found
-            cached = files(work)
-            effects = {}
-            for name, value in parameters.items():
-                for path, other in perturbed(value, name):
-                    found = outcome(notebook, parameters | {name: other}, work)
-                    effects[path] = None if found == expected else found if len(str(found)) != 64 else "other results"
-    return {"changed": unlike(made, there), "redrawn": unlike(redrawn, cached), "effects": effects}
+            redrawn = files(work)
+            with nothing_in_git, patch("common.study.sweep", remembering(sweep)):
+                effects = {}
+                for name, value in parameters.items():
+                    for path, other in perturbed(value, name):
+                        found = outcome(notebook, parameters | {name: other}, work)
+                        same, ended = found == expected, len(str(found)) == 64
+                        effects[path] = None if same else "other results" if ended else found
+    return {"changed": unlike(made, there), "redrawn": unlike(redrawn, made), "effects": effects}
 
 
 def unlike(some: dict[str, str], others: dict[str, str]) -> list[str]:
