@@ -24,8 +24,8 @@ pytest.register_assert_rewrite("pipeline")
 SOURCES = CACHE / "sources"
 # Of a large table every so many-th row, where the whole is more than the tiny scale needs.
 EVERY = {
-    "benign_prompts": 2, "facts": 2, "judged_responses": 3, "mnist": 5, "movie_reviews": 20, "sotu": 4,
-    "unsafe_prompts": 2,
+    "benign_prompts": 5, "facts": 2, "judged_responses": 6, "mnist": 10, "movie_reviews": 40, "sotu": 8,
+    "unsafe_prompts": 5,
 }  # fmt: skip
 
 # How long an example takes says how busy the machine is, and nothing about the code.
