@@ -44,6 +44,12 @@ def imports(tree: ast.AST, package: str = "") -> set[str]:
     return found
 
 
+@cache
+def _imported(code: str, package: str = "") -> frozenset[str]:
+    """What source imports; by its text, as a notebook asks for the same modules at each of its sweeps."""
+    return frozenset(imports(ast.parse(code), package))
+
+
 def _canonical(node: object) -> object:
     """A syntax tree as nested tuples, without positions, empty fields and docstrings."""
     if isinstance(node, ast.AST):
@@ -61,6 +67,7 @@ def _canonical(node: object) -> object:
     return repr(node)
 
 
+@cache
 def source_digest(code: str) -> str:
     """SHA-256 of Python source up to comments, docstrings and layout."""
     return hashlib.sha256(repr(_canonical(ast.parse(code))).encode()).hexdigest()
@@ -68,7 +75,7 @@ def source_digest(code: str) -> str:
 
 def import_closure(code: Iterable[str], source: Path = SOURCE) -> dict[str, str]:
     """Digest of each module of the package that pieces of source import, directly or through others."""
-    waiting = {name for piece in code for name in imports(ast.parse(piece))}
+    waiting = {name for piece in code for name in _imported(piece)}
     digests: dict[str, str] = {}
     while waiting:
         name = waiting.pop()
@@ -83,7 +90,7 @@ def import_closure(code: Iterable[str], source: Path = SOURCE) -> dict[str, str]
         text = file.read_text()
         digests[name] = source_digest(text)
         package = name if file.name == "__init__.py" else ".".join(parts[:-1])
-        waiting.update(imports(ast.parse(text), package) - digests.keys())
+        waiting.update(_imported(text, package) - digests.keys())
     return dict(sorted(digests.items()))
 
 
