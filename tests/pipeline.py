@@ -10,6 +10,7 @@ from pathlib import Path
 
 from common.files import digest
 from common.project import ROOT
+from common.sweep.records import decode
 
 # With what runs the tests, nothing installed.
 MAKE = ("make", "figures", f"VENV={sys.prefix}", f"READY={sys.executable}")
@@ -49,17 +50,17 @@ def cached(checkout):
     return {path: path.stat().st_mtime_ns for path in (checkout.root / ".cache/runs").glob("??/*.json")}
 
 
-def rows_of(folder):
-    with (folder / "runs.csv").open() as file:
-        return list(csv.DictReader(file))
+def rows_of(folder, table="runs"):
+    """Rows of a table as text, but for keys: one that is all digits is quoted, so that it stays text."""
+    with (folder / f"{table}.csv").open() as file:
+        return [row | {"key": decode(row["key"])} for row in csv.DictReader(file)]
 
 
 def keeps_contract(checkout, study, runs):
     folder = checkout.root / "results/tiny" / study
     keys = [row["key"] for row in rows_of(folder)]
     assert len(set(keys)) == len(keys) == runs
-    with (folder / "timing.csv").open() as file:
-        assert [row["key"] for row in csv.DictReader(file)] == keys
+    assert [row["key"] for row in rows_of(folder, "timing")] == keys
     claims = json.loads((folder / "claims.json").read_text())
     fields = {"paper", "statement", "ours", "test", "margin", "n_seeds", "estimate", "ci", "verdict", "figure"}
     for claim in claims.values():

@@ -1,7 +1,5 @@
 """The study of hallucination from a clone to figures, at the tiny scale. The tests build on each other in order."""
 
-import csv
-
 import pytest
 import yaml
 
@@ -29,8 +27,8 @@ def test_every_arm_was_asked_every_task_before_and_after_tuning(checkout):
     small = {f"{arm}_{size}_{seed}" for size, own in knobs["smaller"].items() for arm in own for seed in knobs["seeds"]}
     assert {model for sweep, model in asked.values() if sweep == "base_answers"} == models | small
     assert {model for sweep, model in asked.values() if sweep == "tuned_answers"} == models
-    with (folder / "tables/answers.csv").open() as file:
-        answers = [row for row in csv.DictReader(file) if row["breakdown"] == "all" and float(row["temperature"]) == 0]
+    answers = rows_of(folder / "tables", "answers")
+    answers = [row for row in answers if row["breakdown"] == "all" and float(row["temperature"]) == 0]
     tasks = {row["task"] for row in answers}
     assert len(tasks) == 10  # one of them a control
     assert {(row["key"], row["task"]) for row in answers} == {(key, task) for key in asked for task in tasks}

@@ -30,6 +30,8 @@ def started() -> None:
     """One command for each stage of the pipeline."""
     # jsonschema, which reads notebooks, would compile a grammar of web addresses for a second; notebooks need none.
     sys.modules.setdefault("rfc3987_syntax", None)
+    # bitsandbytes has functions compiled whenever it is imported, for a second in each process; no study calls them.
+    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
     if root := os.environ.get("DVC_ROOT"):
         check_own(Path(root))
         exit_with(os.getppid())
