@@ -80,7 +80,7 @@ class Direct:
     scale = "tiny"
 
     def __init__(self, folder, files):
-        self.folder, self.files, self.swept = folder, files, {}
+        self.folder, self.files, self.swept, self.kept = folder, files, {}, set()
 
     def tables(self, names):
         return {name: self.files[name] for name in names}
@@ -88,11 +88,13 @@ class Direct:
     def sweep(self, name, run, cells, inputs):
         self.swept[name] = (run, cells, inputs)
         taken, rows = signature(run).parameters, []
+        chosen = {key for key, value in inputs.items() if value in self.kept} - taken.keys()
         for number, cell in enumerate(cells):
             named = {value for value in cell.values() if isinstance(value, str)}
-            own = {key: value for key, value in inputs.items() if key in taken or key in named or key in self.files}
+            own = {key: value for key, value in inputs.items() if key not in chosen or key in named}
             for place in {"keep", "scratch"} & taken.keys():
                 own[place] = self.folder / f"{name} {number} {place}"
                 own[place].mkdir()
             rows.append({**cell, **run(**cell, **own), "kept": own.get("keep")})
+        self.kept |= {row["kept"] for row in rows}
         return pd.DataFrame(rows) if "keep" in taken else pd.DataFrame(rows).drop(columns="kept")

@@ -1,18 +1,15 @@
 """The study of alignment from models and data of others: a scale that names folders in the hub's formats."""
 
 import functools
-import inspect
 import json
 from collections import Counter
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 import yaml
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import AutoTokenizer
 
-from asked_files import ASKING, ROWS, asked_tables
 from common import hub, redrawing, zoo
 from common.alignment.evaluation import MEASURES
 from common.analysis.alignment.laboratory import TABLES, Laboratory
@@ -32,36 +29,22 @@ from common.scales import has_section, section
 from common.signature import mistakes, parameter_types, parameters_cell
 from common.sweep import Sweep
 from common.sweep.records import Record
-from common.tokenizer import train_tokenizer
+from given_models import LIMIT, READING, Direct, all_tables, give_model
 from others_files import SOURCES, others_data
 
 SEEDS = [25, 26]
-CONTEXT = 160
 RECIPE = {"steps": 3, "batch_size": 4, "lora": {"r": 4, "lora_alpha": 8}}
-
-
-def save_model(folder, *, tied, seed):
-    """A small Llama in several shards."""
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=400, hidden_size=64, num_hidden_layers=1, num_attention_heads=2, intermediate_size=128,
-        max_position_embeddings=512, tie_word_embeddings=tied, bos_token_id=0, eos_token_id=0, initializer_range=0.2,
-    )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(folder, max_shard_size="100KB")
-    assert len(list(folder.glob("model-*.safetensors"))) > 1
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Folders: a base with a tied head, whose tokenizer knows no dialogues, and an instruct model."""
+    """Folders of sharded weights: a base with a tied head that knows no dialogues, and an instruct model."""
     root = tmp_path_factory.mktemp("models")
-    texts = [row["text"] for name in ("unsafe_prompts", "benign_prompts", "replies") for row in ROWS[name]]
-    texts += [f"What is {row['subject']} {row['object']}" for row in ROWS["facts"]]
-    for name, chat in (("base", False), ("instruct", True)):
-        train_tokenizer(texts, 380, root / name, chat=chat)
-        save_model(root / name, tied=not chat, seed=chat)
+    give_model(root / "base", tied=True, shard="30KB", template=None, hidden_size=64)
+    give_model(root / "instruct", shard="30KB", seed=1, hidden_size=64)
     settings = root / "base/tokenizer_config.json"
     settings.write_text(json.dumps({k: v for k, v in json.loads(settings.read_text()).items() if k != "pad_token"}))
+    assert all(len(list((root / name).glob("model-*.safetensors"))) > 2 for name in ("base", "instruct"))
     return root
 
 
@@ -82,10 +65,10 @@ def scale(models, data, tmp_path, monkeypatch):
     folders = {"base": models / "base", "instruct": models / "instruct", **data}
     items = {name: each | {"revision": None, "folder": str(folders[name])} for name, each in items.items()}
     knobs = {
-        "vocab_size": None, "base": {"model": "base", "context": CONTEXT, "further": None}, "unseen_shares": {},
-        "instruction": {"model": "instruct", "context": CONTEXT, "further": None}, "unseen": [], "losses": [],
+        "vocab_size": None, "base": {"model": "base", "context": LIMIT, "further": None}, "unseen_shares": {},
+        "instruction": {"model": "instruct", "context": LIMIT, "further": None}, "unseen": [], "losses": [],
         "making": {"sources": SOURCES, "pairs": 8}, "tables": list(TABLES),
-        "reading": {"facts_per_relation": 10, "prose_documents": 1, "refused": 0.5},
+        "reading": READING,
     }  # fmt: skip
 
     def write(**changes):
@@ -100,44 +83,19 @@ def scale(models, data, tmp_path, monkeypatch):
     return write
 
 
-class Here:
-    """Does runs in this process, with the inputs that `common.sweep` would give them."""
-
-    scale = "x"
-
-    def __init__(self, folder, files):
-        self.folder, self.files, self.kept, self.ran = folder, files, set(), []
-
-    def tables(self, names):
-        return {name: self.files.get(name, self.folder / name) for name in names}
-
-    def sweep(self, name, run, cells, inputs):
-        known = inspect.signature(run).parameters
-        chosen = {key for key, value in inputs.items() if value in self.kept} - known.keys()
-        rows = []
-        for number, cell in enumerate(cells):
-            own = {key: value for key, value in inputs.items() if key not in chosen or key in cell.values()}
-            for place in {"keep", "scratch"} & known.keys():
-                own[place] = self.folder / f"{name} {number} {place}"
-                own[place].mkdir()
-            self.ran.append(run.__name__)
-            rows.append({**cell, **run(**cell, **own), "kept": own.get("keep")})
-        self.kept |= {row["kept"] for row in rows}
-        return pd.DataFrame(rows)
-
-
 def laboratory(study, knobs):
     return Laboratory(
         study, TABLES, None, knobs["reading"], knobs["base"], {}, knobs["instruction"], knobs["making"], {},
         {name: RECIPE | {"method": name} | ({"beta": 0.1} if name == "dpo" else {}) for name in ("sft", "dpo")},
-        {"sft": [0.01], "dpo": [0.01]}, {k: v for k, v in ASKING.items() if k not in ("split", "facts_per_relation")},
+        {"sft": [0.01], "dpo": [0.01]},
+        {"items": 2, "written": 1, "unsafe": 3, "facts_asked": 3, "instructions": 3, "attacks": []},
     )  # fmt: skip
 
 
 def test_the_notebook_takes_the_scale(scale):
     cell = parameters_cell(read_notebook(ROOT / "notebooks/alignment.ipynb"), "alignment")
     assert mistakes(parameter_types(cell, "alignment"), scale()) == []
-    taken = {"model": "instruct", "context": CONTEXT}
+    taken = {"model": "instruct", "context": LIMIT}
     further = {"shares": {"chat": 1.0}, "steps": 1, "batch_size": 1, "learning_rate": 1.0, "warmup": 1,
                "weight_decay": 0.0, "precision": "no"}  # fmt: skip
     found = mistakes(parameter_types(cell, "alignment"), {"instruction": taken | {"further": further}})
@@ -146,9 +104,10 @@ def test_the_notebook_takes_the_scale(scale):
 
 @pytest.fixture
 def study(scale, tmp_path):
-    (tmp_path / "tables").mkdir()
     (tmp_path / "runs").mkdir()
-    return Here(tmp_path / "runs", asked_tables(tmp_path / "tables"))
+    made = Direct(tmp_path / "runs", all_tables(tmp_path / "tables"))
+    made.scale = "x"
+    return made
 
 
 def test_models_and_data_are_taken_trained_by_adapters_and_evaluated(scale, study):
@@ -156,7 +115,8 @@ def test_models_and_data_are_taken_trained_by_adapters_and_evaluated(scale, stud
     assert own.data["origin"].tolist() == ["owner/hh, a folder", "owner/beavertails, a folder; owner/safe, a folder"]
     assert own.data[["harmless", "helpful"]].to_numpy().tolist() == [[8, 8], [6, 8]]
     starts = own.starts("main", SEEDS, ["base", "instruct"], "test")
-    assert study.ran == ["fetch"] * 2 + ["take"] * 2 + ["evaluate_tuned"] * 4  # a model once, whatever the seeds
+    ran = Counter(run.__name__ for run, cells, _ in study.swept.values() for _ in cells)
+    assert ran == {"fetch": 2, "take": 2, "evaluate_tuned": 4}  # a model is taken once, whatever the seeds
     assert starts["taken"].all()
     assert len(starts[list(MEASURES)].drop_duplicates()) == 2
     assert starts.loc[starts["start"] == "instruct", "win_rate"].tolist() == [0.5] * 2  # against itself
@@ -171,7 +131,7 @@ def test_models_and_data_are_taken_trained_by_adapters_and_evaluated(scale, stud
     merged = own.kept["base_25"]
     opened, tokenizer = zoo.load(str(merged))
     assert opened.get_output_embeddings().weight.data_ptr() == opened.get_input_embeddings().weight.data_ptr()
-    assert (opened.config.max_position_embeddings, tokenizer.pad_token) == (CONTEXT, tokenizer.eos_token)
+    assert (opened.config.max_position_embeddings, tokenizer.pad_token) == (LIMIT, tokenizer.eos_token)
     assert own.kept["base_26"] == merged
 
 
@@ -211,7 +171,7 @@ def test_what_cannot_be_had_is_one_line_before_anything_runs(scale, study, item,
     with pytest.raises(UserError, match=says) as refused:
         laboratory(study, scale(**{item: change}))
     assert "\n" not in str(refused.value)
-    assert study.ran == []
+    assert study.swept == {}
 
 
 def test_figures_are_drawn_from_tables_where_models_and_data_are_not(scale, study, monkeypatch):
@@ -231,7 +191,7 @@ def test_a_folder_with_a_model_in_another_format_is_refused(models, tmp_path, sc
     (strange / "pytorch_model.bin").touch()
     scale(instruct={"folder": str(strange)})
     with pytest.raises(UserError, match=r"strange holds no safetensors$"):
-        located(Given(model="instruct", context=CONTEXT, further=None), "x")
+        located(Given(model="instruct", context=LIMIT, further=None), "x")
 
 
 def test_the_papers_scale_is_refused_by_what_is_missing_first(monkeypatch):

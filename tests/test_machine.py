@@ -65,7 +65,8 @@ def test_adapters_on_the_papers_models_fit_and_nothing_else_is_trained(monkeypat
     sizes = MistralConfig(max_position_embeddings=256, rope_theta=1e4, dtype="float32")  # its defaults are the first 7B
     monkeypatch.setattr(foot, "config_of", lambda given, scale: sizes)
     found = trainings("alignment", "paper")
-    assert [(each.name, each.rank) for each in found] == [("sft", 64), ("dpo", 16)]
+    ranks = [("sft", 64), ("dpo", 16)]
+    assert [(each.name, each.rank) for each in found] == ranks + [(f"instruct, {name}", rank) for name, rank in ranks]
     taken = footprint(found[1])
     assert 4 * 7e9 < taken.total < needs("paper").memory_gb * GIB
     assert taken.moments < taken.weights / 10

@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM
 
 from common.architectures import Shape, build
 from common.architectures.recurrence import with_parallel_scan
+from common.bases.given import Given
 from common.bases.locating import config_of
 from common.bases.start import given_model
 from common.errors import UserError
@@ -131,13 +132,13 @@ def _start(knobs: Knobs, scale: str) -> tuple[Callable[[], nn.Module], list[tupl
     if given is None:
         make = _plain(base, knobs["vocab_size"])
         return make, [("base", make, base["batch_size"], base["context"])]
-    config = config_of(given, scale)
-
-    def make() -> nn.Module:
-        return AutoModelForCausalLM.from_config(config)
-
-    further = given.further
+    make, further = _given(given, scale), given.further
     return make, [("base", make, further.batch_size, given.context, further.precision)] if further else []
+
+
+def _given(given: Given, scale: str) -> Callable[[], nn.Module]:
+    config = config_of(given, scale)
+    return lambda: AutoModelForCausalLM.from_config(config)
 
 
 def _tuned(name: str, make: Callable[[], nn.Module], tuning: Knobs, context: int) -> tuple:
@@ -166,12 +167,18 @@ def _merging(knobs: Knobs, scale: str) -> list[tuple]:
 
 
 def _alignment(knobs: Knobs, scale: str) -> list[tuple]:
-    make, base = _start(knobs, scale)
-    tunings = {} if "model" in knobs["instruction"] else {"instruct": knobs["instruction"]["tuning"]}
+    make, found = _start(knobs, scale)
+    instruction, reviews, context = knobs["instruction"], knobs["reviews"], knobs["base"]["context"]
+    tunings = {} if "model" in instruction else {"instruct": instruction["tuning"]}
     if knobs["losses"]:
-        tunings |= {"reader": knobs["reviews"]["tuning"], "pairs of reviews": knobs["reviews"]["recipe"]}
+        tunings |= {"reader": reviews["tuning"], "pairs of reviews": reviews["recipe"]}
     tunings |= knobs["recipes"]
-    return [*base, *(_tuned(name, make, tuning, knobs["base"]["context"]) for name, tuning in tunings.items())]
+    found += [_tuned(name, make, tuning, context) for name, tuning in tunings.items()]
+    if "model" in instruction:  # of other sizes than the base, it may be
+        given = Given.model_validate(instruction)
+        other, recipes = _given(given, scale), knobs["recipes"].items()
+        found += [_tuned(f"instruct, {name}", other, tuning, given.context) for name, tuning in recipes]
+    return found
 
 
 def _expansion(knobs: Knobs, scale: str) -> list[tuple]:

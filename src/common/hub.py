@@ -79,8 +79,9 @@ def check_read(scale: str, chosen: Collection[str]) -> list[str]:
         return []
     read = {study: _read_by(section(scale, study), found) for study in chosen}
     if strangers := [study for study, names in read.items() if not names]:
-        others = {study: _read_by(section(scale, study), found) for study in studies() if study not in read}
-        readers = ", ".join(study for study, names in (read | others).items() if names) or "none"
+        others = [study for study in studies() if study not in read and has_section(scale, study)]
+        read |= {study: _read_by(section(scale, study), found) for study in others}
+        readers = ", ".join(study for study, names in read.items() if names) or "none"
         raise UserError(
             f"scales/{scale}.yaml names {len(found)} models and data sets of the hub, of which {', '.join(strangers)} "
             f"start{'s' * (len(strangers) == 1)} from none; studies that start from some: {readers}"

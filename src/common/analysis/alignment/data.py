@@ -15,7 +15,7 @@ from common.pairs.table import AIMS
 TRAINED_ON = ("facts", "unsafe_prompts", "benign_prompts", "replies")  # tables that ours are made of
 
 
-class Making(NamedTuple):
+class DataSets(NamedTuple):
     """A sweep that keeps each data set, `origins` by its name in arms."""
 
     run: Callable[..., dict]
@@ -25,13 +25,13 @@ class Making(NamedTuple):
     origins: Mapping[str, str]
 
 
-def making(scale: str, knobs: Mapping[str, Any]) -> Making:
+def data_sets(scale: str, making: Mapping[str, Any]) -> DataSets:
     """By the study's parameter `making` (see `common.pairs.published.Pairs`); errors as `found` has them there."""
-    if "sources" in knobs:
-        others = found(scale, Published.model_validate(knobs))
-        return Making(fetch, others.cells, (), others.folders, others.origins)
-    cells = [{"data": data, "making": knobs} for data in (NOISY, CLEAN)]
-    return Making(make_pairs, cells, TRAINED_ON, {}, dict.fromkeys((NOISY, CLEAN), "made here"))
+    if "sources" in making:
+        others = found(scale, Published.model_validate(making))
+        return DataSets(fetch, others.cells, (), others.folders, others.origins)
+    cells = [{"data": data, "making": making} for data in (NOISY, CLEAN)]
+    return DataSets(make_pairs, cells, TRAINED_ON, {}, dict.fromkeys((NOISY, CLEAN), "made here"))
 
 
 def counted(made: pd.DataFrame, origins: Mapping[str, str]) -> pd.DataFrame:

@@ -52,7 +52,7 @@ class Laboratory:
         }
         self.facts = {"facts_per_relation": reading["facts_per_relation"]}
         self.asking = {**asking, **self.facts}
-        pairs = data.making(study.scale, making)
+        pairs = data.data_sets(study.scale, making)
         self.taken = taken_model(instruction)
         self.instruct = None if self.taken is None else locating.located(self.taken, study.scale)
         self.bases = BaseModels(study, base, vocab_size, reading, {"unseen": unseen_shares})
