@@ -59,8 +59,8 @@ def figures(
         for name in chosen:
             with _workers(name, scale, found):
                 _dvc("repro", "--force", "--single-item", f"study@{name}-{scale}")
-        exporting = EXPORTED & set(chosen) and all(has_section(scale, name) for name in EXPORTED)
-        if exporting:  # they have just been trained: the stage takes models from the cache
+        # It trains what it lacks: after one study alone that would be hours of the other's runs, not asked for.
+        if not study and EXPORTED & set(chosen) and all(has_section(scale, name) for name in EXPORTED):
             _dvc("repro", "--single-item", f"checkpoints/dvc.yaml:checkpoints@{scale}")
     sys.stdout.write(f"figures/{scale}: {', '.join(chosen)}\n")
     _compare_with_git(chosen, scale)
