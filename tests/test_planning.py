@@ -5,12 +5,14 @@ import os
 import subprocess
 from dataclasses import replace
 
+import nbformat
 import pytest
 
 import runs
-from common import ledger, planning
+from common import ledger, planning, runner
 from common.environment import FRESH
 from common.planning import reasons
+from common.planning import rehearsal as rehearsing
 from common.planning.rehearsal import Library, Rehearsal
 from common.sweep import grid, sweep, workers
 from common.sweep.records import Cache, Record
@@ -157,6 +159,45 @@ def test_a_torn_executed_notebook_is_a_reason_to_run_again(changes, tmp_path, te
 
 
 @pytest.fixture
+def stamped(tmp_path, monkeypatch):
+    """What has changed since the runner published results here, told by `Changes` of the same sources."""
+    monkeypatch.setattr(runner, "ROOT", tmp_path)
+    monkeypatch.setattr(runner, "write_manifest", lambda scale: None)
+    monkeypatch.setattr(reasons, "BUILD", tmp_path / "build")
+    (tmp_path / "build/notebooks").mkdir(parents=True)
+    (tmp_path / "build/notebooks/some.code.json").write_text("{}")
+    (tmp_path / "scales").mkdir()
+    (tmp_path / "scales/tiny.yaml").write_text("some: {}\n")
+    (tmp_path / "dvc.lock").write_text("stages: {}\n")
+    work, same = tmp_path / "work", dict.fromkeys(reasons.STAMP, "0" * 64)
+    (work / "results").mkdir(parents=True)
+    (work / "figures").mkdir()
+    (work / "results/timing.csv").write_text("key,hardware\na,Linux\n")
+    told = nbformat.v4.new_output("stream", text="AVX512\n")
+    last = nbformat.v4.new_code_cell("", outputs=[told])
+    nbformat.write(nbformat.v4.new_notebook(cells=[last]), work / "notebook.ipynb")
+    runner.Executed("some", "tiny", work).publish(same)
+    return lambda: reasons.Changes("some", "tiny", same, tmp_path)
+
+
+def test_of_what_was_just_made_nothing_runs_again(stamped):
+    assert stamped().of_notebook() == []
+    assert stamped().of_run(entry(), {"a"}) == "code"  # versions explain nothing
+
+
+@pytest.mark.parametrize(
+    ("library", "notebook", "run"), [("torch", "versions", "versions"), ("matplotlib", "version of matplotlib", "code")]
+)
+def test_another_version_runs_the_notebook_again_and_explains_runs_if_numbers_depend_on_it(
+    stamped, monkeypatch, library, notebook, run
+):
+    here = reasons.versions_stamped() | {library: "0.1"}
+    monkeypatch.setattr(reasons, "versions_stamped", lambda: here)
+    assert stamped().of_notebook() == [notebook]
+    assert stamped().of_run(entry(), {"a"}) == run
+
+
+@pytest.fixture
 def planned(tmp_path, monkeypatch):
     """A plan's text by an account of runs, whose notebook runs again."""
     monkeypatch.setattr(ledger, "PLANS", tmp_path / "plans")
@@ -208,8 +249,59 @@ def test_what_git_has_is_done_for_its_files_and_by_make_figures(planned):
 
 
 def test_a_rehearsal_that_ended_early_says_what_may_follow(planned):
-    text = planned({"runs": {}, "ended": "KeyError: 'x'", "after": ["late"]})
-    assert "more may follow (last time: late), which depends on these runs: KeyError: 'x'" in text
+    text = planned({"runs": {}, "ended": "nothing is known yet of x", "after": ["late"]})
+    assert "more may follow (last time: late), which depends on these runs: nothing is known yet of x" in text
+
+
+NEW = {"seconds": None, "memory_mb": None, "done_before": False, "timed_here": False, "git": False, "cache": False}
+
+
+@pytest.mark.parametrize(
+    ("run", "ended", "says"),
+    [
+        ({}, "nothing is known yet of x", "at least 3 to do, minutes not known\n"),
+        (NEW, "nothing is known yet of x", "at least 3 to do, minutes not known\n"),
+        (NEW, None, " 3 to do, minutes not known: there is no past run like them\n"),
+    ],
+)
+def test_what_is_not_known_is_not_told_in_minutes_and_not_held_against_what_it_took(
+    planned, tmp_path, monkeypatch, run, ended, says
+):
+    runs_asked = {name: entry(git=False, cache=False) | run for name in "abc"}
+    text = planned({"runs": runs_asked, "ended": ended}) + "\n"
+    assert text.count(says) == 2
+    assert "about" not in text
+    assert ("at least 3 runs, 0 in the cache" in text) == bool(ended)
+    assert ("main      3    ?  parameter x" in text) == bool(run)
+    for fresh in (False, True):
+        planned({"runs": runs_asked, "ended": ended})
+        monkeypatch.setenv(FRESH, "1") if fresh else monkeypatch.delenv(FRESH, raising=False)
+        assert ledger.settle("some", "tiny", WORDS, 9.0) == ""
+    assert ledger.last("some", "tiny") is None
+
+
+def test_minutes_of_runs_like_none_before_are_missing_from_both_estimates(planned):
+    account = {"a": entry(git=False, cache=False), "b": entry() | NEW}
+    assert planned({"runs": account}).count("besides 1 of whose like there is no past run") == 2
+
+
+@pytest.mark.parametrize(
+    ("cell", "says"),
+    [
+        ("{}['train_loss']", "nothing is known yet of train_loss"),
+        ("__import__('pandas').DataFrame({'a': [1]})[['b', 'a']]", "nothing is known yet of ['b'] not in index"),
+        ("raise ValueError('no seed')", "no seed"),
+        ("assert False", "nothing fits in their place"),
+    ],
+)
+def test_why_a_notebook_went_no_further_is_told_without_the_name_of_an_exception(monkeypatch, tmp_path, cell, says):
+    monkeypatch.setattr(rehearsing, "checked_cells", lambda study, scale: ([cell], 0, {}))
+    monkeypatch.setattr(rehearsing, "committed_records", lambda folder, root: {})
+    monkeypatch.setattr(rehearsing, "_without_runs", lambda study, asked, committed: None)
+    monkeypatch.setattr(rehearsing, "CACHE", tmp_path)
+    ended = rehearsing.rehearse("some", "tiny")["ended"]
+    assert says in ended
+    assert "Error" not in ended
 
 
 def test_a_plan_is_held_against_what_it_took_once_and_only_of_the_same_sources(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from contextlib import nullcontext
 
 import pytest
 
@@ -20,6 +21,29 @@ def test_dvc_and_python_are_those_beside_the_interpreter_where_no_environment_is
     assert found == {name: shutil.which(name, path=str(cli.Path(cli.sys.executable).parent)) for name in found}
     assert None not in found.values()
     assert given["PATH"].endswith("/usr/bin:/bin")
+
+
+@pytest.mark.parametrize(
+    ("study", "chosen", "has", "exports"),
+    [
+        ("", ["bases", "merging"], True, True),
+        ("", ["bases", "quantization"], True, True),  # all of a checkout that lists these alone
+        ("", ["quantization"], True, False),
+        ("", ["bases"], False, False),  # at a scale that has no section for merging
+        ("bases", ["bases"], True, False),  # merging's models would be trained for it
+        ("merging", ["merging"], True, False),
+    ],
+)
+def test_models_are_exported_after_all_studies_and_not_after_one(monkeypatch, study, chosen, has, exports):
+    stages = []
+    monkeypatch.setattr(cli, "_ready", lambda scale, study: [])
+    monkeypatch.setattr(cli, "_prepared", lambda scale, study: nullcontext((scale, chosen)))
+    monkeypatch.setattr(cli, "_dvc", lambda *arguments: stages.append(arguments[-1]))
+    monkeypatch.setattr(cli, "has_section", lambda scale, name: has)
+    monkeypatch.setattr(cli, "_compare_with_git", lambda chosen, scale: None)
+    cli.figures("tiny", study, "runs")
+    assert stages[: len(chosen)] == [f"study@{name}-tiny" for name in chosen]
+    assert stages[len(chosen) :] == ["checkpoints/dvc.yaml:checkpoints@tiny"] * exports
 
 
 @pytest.mark.parametrize("command", [cli.push, cli.pull])

@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from common import cli, commands, ledger, stage
+from common import cli, commands, ledger, scales, stage
 from common.errors import UserError
 from common.processes import only_one
 from common.project import ROOT
-from common.scales import current_scale, section, studies
+from common.scales import current_scale, lend_scale, own_scale, section, studies
 
 
 @pytest.fixture
@@ -154,6 +154,58 @@ def test_a_disk_that_filled_up_keeps_no_lent_scale_and_hides_no_error(tree):
     assert (ended.returncode, ended.stderr) == (1, "what went wrong\n")
     assert (tree / "params.yaml").read_text() == before
     assert list((tree / "build/locks").iterdir()) == []
+
+
+@pytest.fixture
+def lending(tree, monkeypatch):
+    """A checkout whose params.yaml can be lent another scale, and the place of the note of that."""
+    note = tree / "build/locks/scale"
+    for name, value in {"ROOT": tree, "NOTE": note, "SPARE": note.with_name("params.yaml")}.items():
+        monkeypatch.setattr(scales, name, value)
+    for module in (scales, cli):
+        monkeypatch.setattr(module, "current_scale", lambda: current_scale(tree))
+    monkeypatch.setattr(cli, "studies", lambda: studies(tree))
+    return note
+
+
+def test_commands_that_only_read_use_the_scale_that_is_the_users_own_while_another_is_lent(lending, monkeypatch):
+    asked = []
+    monkeypatch.setattr("common.verification.report.verify", lambda names, scale, ref: asked.append(scale) or [])
+    monkeypatch.setattr("common.verification.report.show", lambda found, scale, ref: 0)
+    monkeypatch.setattr("common.comparing.compared", lambda new, scale: asked.append(scale) or "")
+
+    def read():
+        asked.clear()
+        with pytest.raises(cli.typer.Exit):
+            cli.verify("toy", "", "HEAD")
+        cli.diff("toy", "")
+        return set(asked)
+
+    assert read() == {"tiny"}
+    with lend_scale("mini"):
+        assert "scale: mini" in (scales.ROOT / "params.yaml").read_text()
+        assert read() == {"tiny"}
+        scales._name_scale("other")  # which someone chose meanwhile
+        assert read() == {"other"}
+
+
+@pytest.mark.parametrize("torn", [b"", b"tiny", b"tiny mini more", b"\xff"])
+def test_a_damaged_note_of_a_lent_scale_is_one_line_and_restore_removes_it(lending, capsys, torn):
+    before = (scales.ROOT / "params.yaml").read_text()
+    lending.parent.mkdir(parents=True)
+    lending.write_bytes(torn)
+    with pytest.raises(UserError, match=r"scale is damaged.*: run `compendium restore`") as refusal:
+        own_scale()
+    assert "\n" not in str(refusal.value)
+    assert lending.exists()
+    cli.restore()
+    told = capsys.readouterr()
+    assert told.out == "params.yaml: scale tiny\n"
+    assert told.err.count("\n") == 1
+    assert "was damaged and is removed" in told.err
+    assert not lending.exists()
+    assert (scales.ROOT / "params.yaml").read_text() == before
+    assert own_scale() == "tiny"
 
 
 def test_a_mistake_in_the_code_is_told_whole():

@@ -18,7 +18,7 @@ from common.environment import CLUSTER, FRESH, STARTER
 from common.errors import UserError
 from common.processes import only_one
 from common.project import BUILD, ROOT, check_own
-from common.scales import current_scale, has_section, lend_scale, restore_scale, section, studies
+from common.scales import current_scale, has_section, lend_scale, own_scale, restore_scale, section, studies
 
 if TYPE_CHECKING:
     from common.machine import Gpu
@@ -54,13 +54,13 @@ def figures(
         return
     from common.sharing import EXPORTED
 
-    found = _ready(scale or current_scale(), study)
+    found = _ready(scale or own_scale(), study)
     with _prepared(scale, study) as (scale, chosen):
         for name in chosen:
             with _workers(name, scale, found):
                 _dvc("repro", "--force", "--single-item", f"study@{name}-{scale}")
-        exporting = EXPORTED & set(chosen) and all(has_section(scale, name) for name in EXPORTED)
-        if exporting:  # they have just been trained: the stage takes models from the cache
+        # It trains what it lacks: after one study alone that would be hours of the other's runs, not asked for.
+        if not study and EXPORTED & set(chosen) and all(has_section(scale, name) for name in EXPORTED):
             _dvc("repro", "--single-item", f"checkpoints/dvc.yaml:checkpoints@{scale}")
     sys.stdout.write(f"figures/{scale}: {', '.join(chosen)}\n")
     _compare_with_git(chosen, scale)
@@ -103,7 +103,7 @@ def _workers(study: str, scale: str, found: list["Gpu"]) -> Iterator[None]:
 def _redraw(scale: str, study: str) -> None:
     from common.redrawing import redraw, tabled
 
-    scale = scale or current_scale()
+    scale = scale or own_scale()
     chosen = _chosen(scale, study)
     there = [study] if study else tabled(chosen, scale)
     lock = BUILD / "locks" / "figures"
@@ -238,7 +238,7 @@ def verify(
 
     if study and study not in studies():
         raise UserError(f"there is no study {study!r}; allowed: {', '.join(studies())}")
-    scale = scale or current_scale()
+    scale = scale or own_scale()
     level = report.show(report.verify([study] if study else studies(), scale, against), scale, against)
     raise typer.Exit(level)
 
@@ -309,7 +309,7 @@ def diff(
     """Show parameters, code and results of a fork against those of its parent."""
     from common.comparing import compared
 
-    sys.stdout.write(compared(new, scale or current_scale()) + "\n")
+    sys.stdout.write(compared(new, scale or own_scale()) + "\n")
 
 
 @app.command()

@@ -16,8 +16,10 @@ PLANS = BUILD / "plans"
 COLUMNS = ("study", "scale", "planned", "took", "finished")  # minutes, minutes, UTC
 
 
-def write_plan(study: str, scale: str, fingerprint: dict[str, str], minutes: float, minutes_fresh: float) -> None:
-    """Keep an estimate until the study runs; `minutes_fresh` where no row of git stands for a run."""
+def write_plan(
+    study: str, scale: str, fingerprint: dict[str, str], minutes: float | None, minutes_fresh: float | None
+) -> None:
+    """Keep an estimate, if it is known, until the study runs; `minutes_fresh` where no row of git stands for a run."""
     plan = {"fingerprint": fingerprint, "minutes": minutes, "minutes_fresh": minutes_fresh}
     write_atomic(PLANS / scale / f"{study}.json", json.dumps(plan, indent=1) + "\n")
 

@@ -1,6 +1,5 @@
 """Execute a study's notebook with papermill and publish what it made, or keep nothing but its traceback."""
 
-import importlib.metadata
 import logging
 import os
 import shutil
@@ -19,11 +18,11 @@ from common.errors import UserError
 from common.files import write_atomic
 from common.notebooks import CHECK, read_notebook, scrubbed, with_check
 from common.project import ROOT
-from common.provenance import versions
 from common.signature import check_values
 from common.sweep.records import from_csv
 from common.verification.fingerprint import DIGITS
 from common.verification.manifest import write_manifest
+from common.verification.stamps import versions_stamped, versions_text
 
 # Asked of the kernel, which has torch loaded: the kernels that torch takes decide the last bits of every sum.
 CAPABILITY = "import torch\n\nprint(torch.backends.cpu.get_cpu_capability())"
@@ -65,12 +64,11 @@ class Executed:
         """Put results and figures in their places, the executed notebook stamped among them."""
         executed = read_notebook(self.work / "notebook.ipynb")
         timing = from_csv((self.work / "results" / "timing.csv").read_text())
-        drawn_by = {"matplotlib": importlib.metadata.version("matplotlib")}
         stamp = {
             "source": f"notebooks/{self.study}.ipynb",
             "scale": self.scale,
             **{f"{name} digest": value[:DIGITS] for name, value in fingerprint.items()},
-            "versions": ", ".join(f"{name} {version}" for name, version in (versions() | drawn_by).items()),
+            "versions": versions_text(versions_stamped()),
             "cpu capability": executed.cells[-1].outputs[0].text.strip(),
             "hardware": "; ".join(sorted({str(row["hardware"]) for row in timing})),
         }

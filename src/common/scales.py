@@ -1,6 +1,7 @@
 """The scales: one YAML file each, a section for each study, every knob with a comment; and which one is current."""
 
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -55,15 +56,39 @@ def lend_scale(scale: str) -> Iterator[None]:
 
 
 def lent_scale() -> str | None:
-    """The scale that params.yaml names only because a killed run left it there."""
-    lent = NOTE.read_text().split()[1] if NOTE.exists() else None
+    """The scale that params.yaml names only because it was lent, by a command that runs or was killed."""
+    _, lent = _noted()
     return lent if lent == current_scale() else None
 
 
+def own_scale() -> str:
+    """The scale that the user chose: what params.yaml names, or named before it was lent another."""
+    return _noted()[0] if lent_scale() else current_scale()
+
+
+def _noted() -> tuple[str | None, str | None]:
+    """The user's scale and the lent one, if any is; `UserError` where the note is damaged."""
+    if not NOTE.exists():
+        return None, None
+    words = _words()
+    if len(words) != 2:
+        raise UserError(f"{NOTE} is damaged, which notes the scale lent to params.yaml: run `compendium restore`")
+    return words[0], words[1]
+
+
+def _words() -> list[str]:
+    return NOTE.read_text(errors="replace").split()
+
+
 def restore_scale() -> None:
-    """Let params.yaml name again what it named before a scale was lent, unless someone has chosen another since."""
-    if lent_scale():
-        _name_scale(NOTE.read_text().split()[0])
+    """Let params.yaml name again what it named before a scale was lent, unless someone has chosen another since.
+
+    A damaged note tells neither: it is removed, and a line on standard error says so.
+    """
+    if NOTE.exists() and len(_words()) != 2:
+        sys.stderr.write(f"{NOTE} was damaged and is removed: see that params.yaml names the scale that you want\n")
+    elif lent_scale():
+        _name_scale(own_scale())
     NOTE.unlink(missing_ok=True)
     SPARE.unlink(missing_ok=True)
 

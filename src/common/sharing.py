@@ -11,7 +11,7 @@ from common.project import BUILD, CACHE, ROOT
 from common.sweep.records import Cache, from_csv, read_record
 
 Dvc = Callable[..., None]  # runs a command of DVC's, raises `UserError` where it fails
-EXPORTED = {"bases", "merging"}  # studies whose trained models are exported; `make figures` of these ends with it
+EXPORTED = {"bases", "merging"}  # studies whose trained models are exported; `make figures` of all ends with it
 
 
 def push(names: list[str], scale: str, dvc: Dvc) -> None:

@@ -33,23 +33,23 @@ def plan(study: str, scale: str, workers: int, by_then: set[str]) -> str:
     todo = {key: run for key, run in runs.items() if (key not in there or key in needed) and key not in by_then}
     fresh = [run for key, run in runs.items() if not run["cache"] and key not in by_then]
     again = changes.of_notebook()
-    minutes = _minutes(todo.values(), workers) if again or todo else 0.0
-    minutes_fresh = _minutes(fresh, workers)
-    write_plan(study, scale, digests, minutes, minutes_fresh)
+    ended = bool(account["ended"])
+    minutes = _known(todo.values(), workers, ended) if again or todo else 0.0
+    write_plan(study, scale, digests, minutes, _known(fresh, workers, ended))
     by_then |= todo.keys()
 
     cached, rows = sum(run["cache"] for run in runs.values()), sum(run["git"] for run in runs.values())
     does = f"the notebook runs again: {'; '.join(again)}" if again else "the notebook runs" if todo else "nothing to do"
-    lines = [f"{study} at {scale}: {does}; {len(runs)} runs, {cached} in the cache, {rows} in git"]
+    lines = [f"{study} at {scale}: {does}; {_at_least(ended)}{len(runs)} runs, {cached} in the cache, {rows} in git"]
     if again or todo:
-        lines.append(f"  {len(todo)} to do, {_told(todo.values(), minutes, workers)}")
+        lines.append(f"  {_told(todo.values(), workers, ended)}")
     if todo:
         reasons = {key: "its files are needed" if key in needed else changes.of_run(todo[key], there) for key in todo}
         lines += [f"    {line}" for line in _table(todo, reasons, workers)] + [f"  times of {_rest(todo.values())}"]
     if account["ended"]:
         after = f" (last time: {', '.join(account['after'])})" if account["after"] else ""
         lines.append(f"  more may follow{after}, which depends on these runs: {account['ended']}")
-    lines.append(f"  `make figures`, for which no row of git counts: {len(fresh)} to do, about {minutes_fresh:.1f} min")
+    lines.append(f"  `make figures`, for which no row of git counts: {_told(fresh, workers, ended)}")
     lines += [f"  {told}" for told in [last(study, scale)] if told]
     return "\n".join(lines)
 
@@ -74,11 +74,29 @@ def _minutes(runs: Iterable[Run], workers: int) -> float:
     return (NOTEBOOK_SECONDS + sum(max(sum(each) / workers, max(each)) for each in sweeps.values())) / 60
 
 
-def _told(runs: Collection[Run], minutes: float, workers: int) -> str:
-    unknown = sum(run["seconds"] is None for run in runs)
+def _known(runs: Collection[Run], workers: int, ended: bool) -> float | None:
+    """Minutes to hold against what it will have taken: none where a run is not known, or not how long it takes."""
+    return None if ended or _untimed(runs) else _minutes(runs, workers)
+
+
+def _untimed(runs: Collection[Run]) -> int:
+    return sum(run["seconds"] is None for run in runs)
+
+
+def _at_least(ended: bool) -> str:
+    return "at least " if ended else ""
+
+
+def _told(runs: Collection[Run], workers: int, ended: bool) -> str:
+    """How many runs are to do, and what they take; where a rehearsal `ended` early nobody knows that."""
+    unknown, todo = _untimed(runs), f"{_at_least(ended)}{len(runs)} to do"
+    if ended:
+        return f"{todo}, minutes not known"
+    if runs and unknown == len(runs):
+        return f"{todo}, minutes not known: there is no past run like them"
     each = max((run["memory_mb"] for run in runs if run["memory_mb"] is not None), default=0)
     memory = (NOTEBOOK_MB + min(workers, len(runs)) * each) / 1000
-    told = f"about {minutes:.1f} min with {workers} workers, {memory:.1f} GB"
+    told = f"{todo}, about {_minutes(runs, workers):.1f} min with {workers} workers, {memory:.1f} GB"
     return told + (f", besides {unknown} of whose like there is no past run" if unknown else "")
 
 
@@ -89,7 +107,8 @@ def _table(todo: Mapping[str, Run], reasons: Mapping[str, str], workers: int) ->
         groups.setdefault((run["sweep"], reasons[key]), []).append(run)
     rows = [("sweep", "runs", "min", "why")]
     for (sweep, why), runs in groups.items():
-        rows.append((sweep, str(len(runs)), f"{_minutes(runs, workers) - NOTEBOOK_SECONDS / 60:.1f}", why))
+        minutes = "?" if _untimed(runs) == len(runs) else f"{_minutes(runs, workers) - NOTEBOOK_SECONDS / 60:.1f}"
+        rows.append((sweep, str(len(runs)), minutes, why))
     wide = [max(len(row[place]) for row in rows) for place in range(3)]
     return [f"{a:<{wide[0]}}  {b:>{wide[1]}}  {c:>{wide[2]}}  {d}" for a, b, c, d in rows]
 

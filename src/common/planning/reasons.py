@@ -11,6 +11,7 @@ from common.notebooks import read_notebook
 from common.project import BUILD, ROOT
 from common.provenance import import_closure, source_digest, versions
 from common.scales import read_sections, section
+from common.verification.stamps import versions_of, versions_stamped
 
 STAMP = {"notebook": "notebook", "code": "code", "parameters": "parameters", "data": "data", "tokens": "data"}
 
@@ -25,8 +26,11 @@ class Changes:
         self.parts = [
             part for name, part in STAMP.items() if self.stamp.get(f"{name} digest") != fingerprint[name][:16]
         ]
-        if self.stamp.get("versions") != ", ".join(f"{name} {version}" for name, version in versions().items()):
-            self.parts.append("versions")
+        noted, here = versions_of(self.stamp), versions_stamped()
+        changed = {name for name in noted | here if noted.get(name) != here.get(name)}
+        if changed:
+            # What only draws is no part of a run's key, and explains no run.
+            self.parts.append("versions" if changed & versions().keys() else f"version of {', '.join(sorted(changed))}")
 
     def _stamp(self) -> dict[str, str]:
         """What the executed notebook says it was made with; nothing where there is none, or it is torn."""

@@ -155,7 +155,7 @@ def rehearse(study: str, scale: str) -> dict[str, object]:
     try:
         carry_out(study, cells, place, parameters)
     except Exception as error:  # stand-ins don't fit: what comes after is not known
-        ended = " ".join(f"{type(error).__name__}: {error}".split())
+        ended = _in_words(error)
     asked = {run["sweep"] for run in rehearsal.account.values()}
     missed = {str(record.metrics.get("sweep")) for record in committed.values()} - asked
     return {
@@ -164,6 +164,14 @@ def rehearse(study: str, scale: str) -> dict[str, object]:
         "ended": ended if missed or not committed else None,
         "after": sorted(missed) if ended else [],
     }
+
+
+def _in_words(error: Exception) -> str:
+    """Why the notebook went no further, in one line, for who knows no exceptions."""
+    said = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
+    if isinstance(error, KeyError):
+        return f"nothing is known yet of {said}"
+    return said or "nothing fits in their place"
 
 
 def _without_runs(study: str, rehearsal: Rehearsal, committed: Mapping[str, Record]) -> None:

@@ -1,11 +1,30 @@
 """What an executed notebook says it was made with, and how two of them differ, the gravest first."""
 
 import ast
+import importlib.metadata
+from collections.abc import Mapping
 
 from nbformat import NotebookNode
 
+from common.provenance import versions
+
 CODE = "other code"
 SOURCES = ("code", "notebook", "parameters", "data", "tokens")  # by how much they explain
+
+
+def versions_stamped() -> dict[str, str]:
+    """Versions that a stamp notes: of what numbers depend on, and of what draws."""
+    return versions() | {"matplotlib": importlib.metadata.version("matplotlib")}
+
+
+def versions_text(noted: Mapping[str, str]) -> str:
+    """Versions as a stamp has them; `versions_of` reads them."""
+    return ", ".join(f"{name} {version}" for name, version in noted.items())
+
+
+def versions_of(stamp: Mapping[str, str]) -> dict[str, str]:
+    """Versions that a stamp notes, by library; none where it notes none."""
+    return dict(entry.split(" ", 1) for entry in stamp.get("versions", "").split(", ") if " " in entry)
 
 
 def stamp_of(executed: NotebookNode) -> dict[str, str]:
@@ -29,7 +48,7 @@ def differences(old: NotebookNode, new: NotebookNode) -> list[str]:
         key = f"{name} digest"
         if one.get(key) != other.get(key):
             found.append(_parameters(old, new) if name == "parameters" else f"other {name}")
-    before, after = (_versions(stamp) for stamp in (one, other))
+    before, after = (versions_of(stamp) for stamp in (one, other))
     changed = [name for name in dict.fromkeys([*before, *after]) if before.get(name) != after.get(name)]
     lines = {name: f"{name} {before.get(name, 'not noted')} → {after.get(name, 'not noted')}" for name in changed}
     if "torch" in lines:
@@ -43,10 +62,6 @@ def _parameters(old: NotebookNode, new: NotebookNode) -> str:
     before, after = parameters_of(old), parameters_of(new)
     names = [name for name in dict.fromkeys([*before, *after]) if before.get(name) != after.get(name)]
     return f"other parameters: {', '.join(names) or 'not said which'}"
-
-
-def _versions(stamp: dict[str, str]) -> dict[str, str]:
-    return dict(entry.split(" ", 1) for entry in stamp.get("versions", "").split(", ") if " " in entry)
 
 
 def _both(one: dict[str, str], other: dict[str, str], key: str) -> list[tuple[str, str]]:
