@@ -29,6 +29,8 @@ def started() -> None:
     """One command for each stage of the pipeline."""
     # jsonschema, which reads notebooks, would compile a grammar of web addresses for a second; notebooks need none.
     sys.modules.setdefault("rfc3987_syntax", None)
+    # bitsandbytes has functions compiled whenever it is imported, for a second in each process; no study calls them.
+    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
     if "DVC_ROOT" in os.environ:
         exit_with(os.getppid())
     if starter := os.environ.get(STARTER):
