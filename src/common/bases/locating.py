@@ -38,7 +38,7 @@ def config_of(given: Given, scale: str) -> PretrainedConfig:
         config = known_config(place)
     else:
         pinned = commit is not None and COMMIT.fullmatch(commit)
-        folder = place if pinned else locate(place, root=ROOT, revision=commit)
+        folder = place if pinned else locate(place, revision=commit)
         try:
             config = AutoConfig.from_pretrained(folder, revision=commit, trust_remote_code=False)
         except Exception as error:  # the hub's library has errors of its own
@@ -50,7 +50,7 @@ def config_of(given: Given, scale: str) -> PretrainedConfig:
 
 def _folder(name: str, scale: str) -> Path:
     place, commit = _place(name, scale)
-    return converted_model(place) if _packaged(place) else locate(place, root=ROOT, revision=commit)
+    return converted_model(place) if _packaged(place) else locate(place, revision=commit)
 
 
 def _packaged(place: str) -> bool:
@@ -61,8 +61,10 @@ def _place(name: str, scale: str) -> tuple[str, str | None]:
     """A package, a folder or a model on the hub, and the commit of that."""
     if name in items(scale):
         found = item(scale, name, "model")
-        return (found.id, found.revision) if found.folder is None else (found.folder, None)
-    if _packaged(name) or (ROOT / name).is_dir():
+        return (found.id, found.revision) if found.place is None else (str(found.place), None)
+    if _packaged(name):
         return name, None
+    if (ROOT / name).is_dir():
+        return str(ROOT / name), None
     owned, _, commit = name.partition("@")
     return owned, commit or None
