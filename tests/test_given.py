@@ -240,6 +240,15 @@ def spanning(folder):
     words.save_pretrained(folder)
 
 
+def torn(folder):
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def index(text):
+    return lambda folder: (folder / "model.safetensors.index.json").write_text(text)
+
+
 def scaled(kind):
     return lambda folder: edit(
         folder / "config.json", rope_parameters={"rope_type": kind, "rope_theta": 1e4, "factor": 2.0}
@@ -248,6 +257,11 @@ def scaled(kind):
 
 WRONG = {
     "holds no safetensors": lambda folder: (folder / "model.safetensors").unlink(),
+    "model.safetensors cannot be read: ": torn,
+    "lacks other.safetensors, which model.safetensors.index.json names": index(
+        '{"weight_map": {"a": "model.safetensors", "b": "other.safetensors"}}'
+    ),
+    "model.safetensors.index.json cannot be read: ": index("[]"),
     "its configuration cannot be opened: ": lambda folder: (folder / "config.json").write_text("{"),
     "its configuration cannot be opened: Validation error": lambda f: edit(f / "config.json", hidden_size="wide"),
     "holds no causal language model: its architecture is LlamaForSequence": classifier,
@@ -265,6 +279,13 @@ WRONG = {
         "{% for", "{% if messages | length > 2 %}{{ raise_exception('one turn') }}{% endif %}{% for"
     ),
     "its chat template fails at 1 turns: ": template("{% endfor %}", ""),
+    "its chat template fails at 1 turns: can only concatenate str": template(
+        "{% for", "{{ messages[0]['content'] + 1 }}{% for"
+    ),
+    "writes '<think>\\n\\n</think>\\n\\n' between a prompt and its reply": template(
+        "'\n' + m['content']",
+        "'\n' + ('<think>\n\n</think>\n\n' if loop.last and m['role'] == 'assistant' else '') + m['content']",
+    ),
     "writes a prompt otherwise where a reply follows": template("loop.first", "loop.last"),
     "ends a reply with '\\n', not with the tokenizer's end token '<|im_end|>'": template(
         "m['content'] + '<|im_end|>'", "m['content']"
