@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from common import hub, zoo
-from common.bases import locating
+from common.bases import given, locating
 from common.bases.checking import check_given
 from common.bases.given import Further, Given, start_from, take
 from common.bases.locating import config_of, located
@@ -18,7 +18,9 @@ from common.bases.pretraining import Reading, documents, texts_of
 from common.bases.start import Start, given_model
 from common.documents import collate, document_loss
 from common.errors import UserError
+from common.files import digest
 from common.hub import Item
+from common.scoring.generation import Decoding, generate
 from common.signature import mistakes
 from common.sweep.records import code_of, content_of, key_of
 from given_models import CONTEXT, FURTHER, LIMIT, READING, TEMPLATE, all_tables, give_model
@@ -72,19 +74,30 @@ def test_a_model_that_is_taken_says_what_it_said_and_takes_shorter_texts_alone(s
     assert told == {"parameters": sum(weight.numel() for weight in own.parameters())}
     assert {file.name for file in keep.iterdir()} == before.keys()
     assert len([name for name in before if name.endswith(".safetensors")]) > (2 if "shard" in SHAPES[shape] else 0)
-    # What was given stays as it was, though the weights are not copied.
     assert {name: (folder / name).read_bytes() for name in before} == before
-    for name in before:
-        assert (keep / name).samefile(folder / name) == (name not in ("config.json", "tokenizer_config.json"))
 
 
-def test_what_cannot_be_linked_is_copied_and_links_of_a_cache_are_followed(folder, tmp_path, monkeypatch):
+def test_what_a_user_writes_into_the_given_files_afterwards_is_not_kept(folder, tmp_path):
+    keep = new_folder(tmp_path, "keep")
+    take(LIMIT, model=folder, keep=keep)
+    before = digest(keep)
+    for file in folder.iterdir():
+        file.write_bytes(b"another model's")  # in place, as `cp` does
+    assert digest(keep) == before
+
+
+@pytest.mark.parametrize("whose", ["CACHE", "HF_HUB_CACHE"])
+def test_files_of_a_cache_are_linked_where_they_can_be_and_its_links_are_followed(whose, folder, tmp_path, monkeypatch):
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    monkeypatch.setattr(given, whose, folder.parent)
     cached = new_folder(tmp_path, "cached")
     for file in folder.iterdir():
         (cached / file.name).symlink_to(file)
     linked, copied = new_folder(tmp_path, "linked"), new_folder(tmp_path, "copied")
     take(LIMIT, model=cached, keep=linked)
     assert not any(file.is_symlink() for file in linked.iterdir())
+    for name in before:
+        assert (linked / name).samefile(folder / name) == (name not in ("config.json", "tokenizer_config.json"))
 
     def refuse(self, target):
         raise OSError("another file system")
@@ -95,6 +108,46 @@ def test_what_cannot_be_linked_is_copied_and_links_of_a_cache_are_followed(folde
     assert (linked / weights).samefile(folder / weights)
     assert not (copied / weights).samefile(folder / weights)
     assert (copied / weights).read_bytes() == (folder / weights).read_bytes()
+    assert {name: (folder / name).read_bytes() for name in before} == before
+
+
+@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize("named", [None, 50256, [50256, 2]])
+def test_replies_end_with_the_tokenizers_end_token(named, trained, folder, tables, tmp_path):
+    edit(folder / "config.json", eos_token_id=None)
+    edit(folder / "generation_config.json", eos_token_id=named)
+    if trained:
+        _, keep = further(folder, tmp_path, tables, steps=1)
+    else:
+        keep = new_folder(tmp_path, "keep")
+        take(LIMIT, model=folder, keep=keep)
+    model, words = zoo.load(str(keep))
+    others = [named] if isinstance(named, int) else named or []
+    assert model.generation_config.eos_token_id == [words.eos_token_id, *others]
+    model.get_output_embeddings().weight.data.zero_()
+    bias = torch.zeros(len(words))
+    bias[words.eos_token_id] = 9.0  # it ends every text at once
+    model.get_output_embeddings().bias = torch.nn.Parameter(bias)
+    count = []
+    model.register_forward_hook(lambda *_: count.append(1))
+    assert generate(model, words, ["Steal the bado jar?"], Decoding(8)) == [""]
+    assert len(count) == 1
+
+
+def test_what_lists_the_tokenizers_end_token_is_kept_as_it_is(folder, tmp_path):
+    end = AutoTokenizer.from_pretrained(folder).eos_token_id
+    edit(folder / "generation_config.json", eos_token_id=[3, end])
+    keep = new_folder(tmp_path, "keep")
+    take(LIMIT, model=folder, keep=keep)
+    assert (keep / "generation_config.json").read_bytes() == (folder / "generation_config.json").read_bytes()
+
+
+def test_weights_that_do_not_fit_are_told_of_the_given_folder(folder, tmp_path):
+    weights = load_file(folder / "model.safetensors")
+    del weights["lm_head.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=f"^{folder} lacks 1 of its weights, the first is lm_head.weight$"):
+        take(LIMIT, model=folder, keep=new_folder(tmp_path, "keep"))
 
 
 def test_the_key_is_of_what_a_model_is_and_not_of_where_it_lies(folder, tmp_path):
@@ -240,6 +293,15 @@ def spanning(folder):
     words.save_pretrained(folder)
 
 
+def torn(folder):
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def index(text):
+    return lambda folder: (folder / "model.safetensors.index.json").write_text(text)
+
+
 def scaled(kind):
     return lambda folder: edit(
         folder / "config.json", rope_parameters={"rope_type": kind, "rope_theta": 1e4, "factor": 2.0}
@@ -248,6 +310,11 @@ def scaled(kind):
 
 WRONG = {
     "holds no safetensors": lambda folder: (folder / "model.safetensors").unlink(),
+    "model.safetensors cannot be read: ": torn,
+    "lacks other.safetensors, which model.safetensors.index.json names": index(
+        '{"weight_map": {"a": "model.safetensors", "b": "other.safetensors"}}'
+    ),
+    "model.safetensors.index.json cannot be read: ": index("[]"),
     "its configuration cannot be opened: ": lambda folder: (folder / "config.json").write_text("{"),
     "its configuration cannot be opened: Validation error": lambda f: edit(f / "config.json", hidden_size="wide"),
     "holds no causal language model: its architecture is LlamaForSequence": classifier,
@@ -265,6 +332,13 @@ WRONG = {
         "{% for", "{% if messages | length > 2 %}{{ raise_exception('one turn') }}{% endif %}{% for"
     ),
     "its chat template fails at 1 turns: ": template("{% endfor %}", ""),
+    "its chat template fails at 1 turns: can only concatenate str": template(
+        "{% for", "{{ messages[0]['content'] + 1 }}{% for"
+    ),
+    "writes '<think>\\n\\n</think>\\n\\n' between a prompt and its reply": template(
+        "'\n' + m['content']",
+        "'\n' + ('<think>\n\n</think>\n\n' if loop.last and m['role'] == 'assistant' else '') + m['content']",
+    ),
     "writes a prompt otherwise where a reply follows": template("loop.first", "loop.last"),
     "ends a reply with '\\n', not with the tokenizer's end token '<|im_end|>'": template(
         "m['content'] + '<|im_end|>'", "m['content']"

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -31,6 +32,7 @@ from common.sweep import Sweep
 from common.sweep.records import Record
 from given_models import LIMIT, READING, Direct, all_tables, give_model
 from others_files import SOURCES, others_data
+from parents import edit
 
 SEEDS = [25, 26]
 RECIPE = {"steps": 3, "batch_size": 4, "lora": {"r": 4, "lora_alpha": 8}}
@@ -152,6 +154,22 @@ def test_a_tokenizer_gets_what_it_lacks_and_a_dialogue_is_trained_and_asked_alik
     assert {path.name for path in folder.iterdir()} == {path.name for path in (models / "base").iterdir()}
     assert "chat_template" not in (models / "base/tokenizer_config.json").read_text()  # theirs is left alone
     assert dressed("instruct", models / "instruct", (), tmp_path) == models / "instruct"
+
+
+def test_what_a_tokenizer_gets_stays_where_it_is_while_another_of_the_name_is_made(models, tmp_path):
+    def made(folder, adds=("chat_template", "pad_token")):
+        return dressed("base", folder, adds, tmp_path)
+
+    first = made(models / "base")
+    inode = first.stat().st_ino
+    assert made(models / "base") == first
+    assert first.stat().st_ino == inode  # not made again under those who read it
+    other = tmp_path / "other"
+    shutil.copytree(models / "base", other)
+    assert len({first, made(other), made(models / "base", ("chat_template",))}) == 3
+    edit(other / "tokenizer_config.json", model_max_length=77)
+    assert AutoTokenizer.from_pretrained(made(other)).model_max_length == 77
+    assert first.stat().st_ino == inode
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Others' preference data in the places of ours: from folders in the formats that people have them in."""
 
+import csv
 import json
 
 import pytest
@@ -147,6 +148,23 @@ def test_rows_of_a_csv_file_stand_on_the_lines_on_which_they_stood(tmp_path):
     (tmp_path / "in/train.csv").write_text('prompt\n"a')
     with pytest.raises(UserError, match=r"train.csv: line 2: unexpected end of data"):
         without_csv(tmp_path / "in", tmp_path / "again")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("[" * 3000, None), ("-" * 20_000 + "1", None), ("{1, 2}", "{1, 2}"), ("{[1]: 2}", "{[1]: 2}"),
+        ("b'a'", "b'a'"), ("{'harm': (True, None)}", {"harm": [True, None]}),
+    ],
+)  # fmt: skip
+def test_a_field_of_a_csv_file_that_is_no_value_is_text_and_one_too_deep_no_row(text, value, tmp_path):
+    (tmp_path / "in").mkdir()
+    with (tmp_path / "in/train.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["category", "flag"], [text, "1"], ["x", "2"]])
+    rows = (without_csv(tmp_path / "in", tmp_path / "out") / "train.csv.jsonl").read_text().split("\n")
+    wrong, right = (json.loads(row) for row in rows[1:3])
+    assert wrong == (value and {"category": value, "flag": 1})
+    assert right == {"category": "x", "flag": 2}
 
 
 @pytest.mark.parametrize(

@@ -57,10 +57,12 @@ def known_config(package: str) -> PretrainedConfig:
 def converted_model(package: str, known: Known | None = None, cache: Path = CACHE) -> Path:
     """The folder of a package's model as safetensors in float32, tokenizer and chat template beside; made once.
 
+    Its name has the beginning of the weights' digest: another version of the package is another folder.
+
     Raises `UserError`, one line, where there is no such package, it cannot be had, or what comes out is not known.
     """
     known = known or _known(package)
-    folder = cache / "models" / f"{package}-safetensors"
+    folder = cache / "models" / f"{package}-{known.digest[:12]}-safetensors"
     if not folder.is_dir():
         source = packaged_model(package, cache=cache)
         if source is None:

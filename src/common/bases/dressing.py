@@ -1,5 +1,6 @@
 """What the tokenizer of a model on the hub lacks for dialogues, put beside its weights."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,12 +25,15 @@ CHAT_TEMPLATE = (
     "{%- if add_generation_prompt %}{{- 'Assistant:\\n' }}{% endif %}"
 )
 
+SETTINGS = "tokenizer_config.json"
+
 
 def dressed(name: str, folder: Path, adds: Sequence[Lacking], cache: Path = CACHE) -> Path:
     """A folder with the files of `folder`, linked, whose tokenizer has what it lacked; `folder` where that is nothing.
 
-    `chat_template` is ours, `pad_token` the end token: padding is never learnt. Raises `UserError` where it has a chat
-    template or a padding token already, or has no end token.
+    `chat_template` is ours, `pad_token` the end token: padding is never learnt. The folder's name has a digest of what
+    is in it: one that is there is used as it is, as other processes may be reading it. Raises `UserError` where it has
+    a chat template or a padding token already, or has no end token.
     """
     if not adds:
         return folder
@@ -39,18 +43,21 @@ def dressed(name: str, folder: Path, adds: Sequence[Lacking], cache: Path = CACH
             raise UserError(f"{name}: its tokenizer has a {part} of its own: leave it out of `adds`")
     if tokenizer.eos_token is None:
         raise UserError(f"{name}: its tokenizer has no end token")
-    place = cache / "models" / f"{name}-dressed"
-    with atomic_folder(place) as new:
-        for file in sorted(each for each in folder.iterdir() if each.is_file()):
-            (new / file.name).symlink_to(file.resolve())
-        settings = new / "tokenizer_config.json"
-        known = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
-        if "pad_token" in adds:
-            known["pad_token"] = tokenizer.eos_token
-        if "chat_template" in adds:
-            known["chat_template"] = CHAT_TEMPLATE
-        settings.unlink(missing_ok=True)  # the link alone
-        settings.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+    linked = {file.name: file.resolve() for file in sorted(folder.iterdir()) if file.is_file()}
+    own = linked.pop(SETTINGS, None)
+    settings = {} if own is None else json.loads(own.read_text(encoding="utf-8"))
+    if "pad_token" in adds:
+        settings["pad_token"] = tokenizer.eos_token
+    if "chat_template" in adds:
+        settings["chat_template"] = CHAT_TEMPLATE
+    written = json.dumps(settings, indent=2) + "\n"
+    content = hashlib.sha256(repr((sorted(linked.items()), written)).encode()).hexdigest()
+    place = cache / "models" / f"{name}-dressed-{content[:12]}"
+    if not place.is_dir():
+        with atomic_folder(place) as new:
+            for file, target in linked.items():
+                (new / file).symlink_to(target)
+            (new / SETTINGS).write_text(written, encoding="utf-8")
     return place
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
+from huggingface_hub.constants import HF_HUB_CACHE
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from common import zoo
 from common.bases.checking import check_given
@@ -18,6 +20,7 @@ from common.bases.pretraining import POINTS, Reading, documents, texts_of
 from common.bases.reading import KINDS
 from common.documents import document_loss, mixed_batches
 from common.models import parameter_count
+from common.project import CACHE
 from common.training import Plan, adamw, train
 
 KEPT = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
@@ -61,15 +64,19 @@ class Given(BaseModel):
 def take(context: int, *, model: Path, keep: Path) -> dict:
     """Keep a given model as it is, but that it takes texts of `context` tokens at most.
 
-    Its weights are linked, not copied, where the file system can. See `check_given` for what is refused.
+    Its files are copied, or linked where they lie in the compendium's own cache or the hub's: what lies there is never
+    written again. Replies end with the end token that its tokenizer and chat template have: where the model's settings
+    for generation name only others, it is put before them in what is kept. See `check_given` for what is refused.
     """
     check_given(model, context)
+    network, words = zoo.load(str(model), context=context)  # opened here, so that what is wrong is told of this folder
     for pattern in KEPT:
         for file in sorted(model.glob(pattern)):
             _place(file.resolve(), keep / file.name)  # the hub's cache holds links
     _rewrite(keep / "config.json", max_position_embeddings=context)
     _rewrite(keep / "tokenizer_config.json", model_max_length=context)
-    network, _ = zoo.load(str(keep))
+    if _end_by_tokenizer(network, words):
+        _rewrite(keep / "generation_config.json", eos_token_id=network.generation_config.eos_token_id)
     return {"parameters": parameter_count(network)}
 
 
@@ -80,11 +87,13 @@ def start_from(
 
     `model` is its folder, `further` a `Further`; `reading`, `tables` and the metrics as in
     `common.bases.pretraining.pretrain_base`. `seed` changes the order of the data, and dropout where the model has it.
+    Replies end as those of a model that is taken as it is (see `take`).
     """
     knobs = Further.model_validate(further)
     check_given(model, context)
     network, words = zoo.load(str(model), context=context)
     network.config.max_position_embeddings = context
+    _end_by_tokenizer(network, words)
     words.model_max_length = zoo.NO_LIMIT  # documents are encoded whole and then cut
     texts = texts_of(Reading.model_validate(reading), tables)
     kinds = {name: documents(texts[name], words, context) for name, share in knobs.shares.items() if share}
@@ -113,11 +122,25 @@ def start_from(
     }
 
 
+def _end_by_tokenizer(network: PreTrainedModel, words: PreTrainedTokenizerBase) -> bool:
+    """Have replies end with the tokenizer's end token too; False where they did already."""
+    named = network.generation_config.eos_token_id
+    ends = named if isinstance(named, list) else [] if named is None else [named]
+    if words.eos_token_id in ends:
+        return False
+    network.generation_config.eos_token_id = [words.eos_token_id, *ends]  # the first pads: others may be no token
+    return True
+
+
 def _place(file: Path, place: Path) -> None:
-    try:
-        place.hardlink_to(file)
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(file, place)
+    """Copy a file, or link one of a cache: a user may write another model into the same file of an own folder."""
+    if any(file.is_relative_to(cache.resolve()) for cache in (CACHE, Path(HF_HUB_CACHE))):
+        try:
+            place.hardlink_to(file)
+            return
+        except OSError:  # another file system, or one without links
+            pass
+    shutil.copyfile(file, place)
 
 
 def _rewrite(file: Path, **settings: object) -> None:

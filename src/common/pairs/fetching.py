@@ -54,20 +54,25 @@ def without_csv(folder: Path, copy: Path) -> Path:
 
 
 def _typed(row: dict[str, str] | None) -> dict[str, object] | None:
-    """None, which is no row, where there are too few fields or too many, or bytes that are no UTF-8."""
+    """None, which is no row, where fields are too few, too many or nested too deep, or bytes are no UTF-8."""
     try:
         return row and {name: encodable(text) if name in TEXTS else _value(text) for name, text in row.items()}
-    except ValueError:
+    except (ValueError, RecursionError, MemoryError):  # a deep nest raises either of the last two
         return None
 
 
 def _value(text: str) -> object:
-    for read in (json.loads, ast.literal_eval):  # as JSON writes it, or Python
+    for read in (json.loads, _literal):
         try:
             return read(text)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError):
             continue
     return text
+
+
+def _literal(text: str) -> object:
+    """What Python writes so, where it is something that JSON can say: no set, no bytes."""
+    return json.loads(json.dumps(ast.literal_eval(text)))
 
 
 def _drawn(rows: pd.DataFrame, pairs: int) -> pd.DataFrame:
