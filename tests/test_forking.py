@@ -8,8 +8,10 @@ import sys
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from common import forking
+from common.cli import app
 from common.comparing import compared
 from common.errors import UserError
 from common.forking import LONGEST, fork, own_modules, parent_of
@@ -27,7 +29,7 @@ def tree(tmp_path):
     for part in parts:
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "tests").mkdir()
-    for name in ("params.yaml", "pyproject.toml", "tests/pipeline.py"):
+    for name in ("README.md", "params.yaml", "pyproject.toml", "tests/pipeline.py"):
         shutil.copy(ROOT / name, tmp_path / name)
     for command in (["init", "--quiet"], ["add", "."]):
         subprocess.run(["git", *command], cwd=tmp_path, check=True)
@@ -144,6 +146,29 @@ def test_a_write_that_fails_leaves_everything_as_it_was_and_the_next_try_succeed
     assert "mine" in studies(tree)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("results/laptop/bases/claims.json", "{", "results/laptop/bases/claims.json is damaged"),
+        ("README.md", "# Ours\n", "README.md holds 0 blocks"),
+    ],
+)
+def test_a_readme_that_can_not_be_written_is_refused_before_anything_is(tree, name, text, says):
+    (tree / name).write_text(text)
+    before = content(tree)
+    with pytest.raises(UserError, match=says):
+        fork("merging", "mine", tree)
+    assert content(tree) == before
+
+
+def test_a_fork_is_in_the_readme_as_not_run_yet_and_the_command_says_all_that_it_made(tree, monkeypatch):
+    monkeypatch.setattr(forking.fork, "__defaults__", (tree,))
+    shown = CliRunner().invoke(app, ["fork", "bases", "mine"]).output.splitlines()
+    assert "| mine | not run yet |" in (tree / "README.md").read_text()
+    assert {"README.md", "params.yaml", "results/laptop/mine/"} <= set(shown)
+    assert len(shown) == len(set(shown))
+
+
 def test_a_list_that_can_not_be_added_to_is_named(tree):
     (tree / "params.yaml").write_text("scale: tiny\nstudies: [bases]\n")
     with pytest.raises(UserError, match=r"params.yaml: studies must be a list, a line `- name` for each"):
@@ -177,6 +202,31 @@ def test_a_comparison_tells_parameters_code_and_results_apart(tree):
     assert len(changed) == 1
     assert changed[0].startswith("claim half_finance: ")
     assert '→ "inconclusive, -0.07' in changed[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("claims.json", "{", r"is damaged \(JSONDecodeError: "),
+        ("claims.json", '{"a": {"verdict": "reproduced", "estimate": 1.0}}', r"is damaged \(KeyError: 'ci'\)"),
+        ("claims.json", "[" * 100_000, r"is damaged \(RecursionError: "),
+        ("claims.json", "[]", r"is damaged \(AttributeError: "),
+        ("metrics.json", '{"steps": "many"}', r"is damaged \(ValueError: "),
+        ("metrics.json", '{"steps": null}', r"is damaged \(TypeError: "),
+        ("metrics.json", None, "is not there"),
+        ("runs.csv", "one\n1\n", r"is damaged \(KeyError: 'key'\)"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_damaged_results_are_named_in_one_line(tree, name, text, says):
+    fork("bases", "mine", tree)
+    shutil.copytree(tree / "results/laptop/bases", tree / "results/laptop/mine", dirs_exist_ok=True)
+    path = tree / "results/laptop/mine" / name
+    path.unlink() if text is None else path.write_text(text)
+    line = rf"^results/laptop/mine/{name} {says}.*: run `dvc repro study@mine-laptop`$"
+    with pytest.raises(UserError, match=line) as refusal:
+        compared("mine", "laptop", tree)
+    assert "\n" not in str(refusal.value)
 
 
 def test_what_is_no_fork_has_no_parent(tree):

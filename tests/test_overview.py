@@ -40,7 +40,7 @@ def project(tmp_path):
 def test_the_readme_shows_what_the_results_of_this_checkout_say():
     text = (ROOT / "README.md").read_text()
     block = find_block(text)
-    assert block[0] == rendered(block[1]), "run `compendium readme`"
+    assert block[0] == rendered(block[1], studies()), "run `compendium readme`"
     for study in studies():
         path = ROOT / f"results/{block[1]}/{study}/claims.json"
         if not path.exists():  # forked and not run yet
@@ -70,10 +70,10 @@ def test_the_block_alone_is_written_and_again_is_the_same(project):
 
 
 def test_another_outcome_is_another_readme(project):
-    before = rendered("tiny", project)
+    before = rendered("tiny", ["one", "two"], project)
     path = project / "results/tiny/one/claims.json"
     path.write_text(path.read_text().replace('"reproduced"', '"inconclusive"', 1))
-    assert rendered("tiny", project) != before
+    assert rendered("tiny", ["one", "two"], project) != before
 
 
 @pytest.mark.parametrize("text", ["# no block\n", README + README])
@@ -84,7 +84,7 @@ def test_a_readme_without_one_block_is_refused(project, text):
     assert (project / "README.md").read_text() == text
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"a": {}}', '{"a": 1}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"a": {}}', '{"a": 1}', pytest.param("[" * 100_000, id="deep")])
 def test_torn_claims_are_named_in_one_line(project, text):
     (project / "results/tiny/one/claims.json").write_text(text)
     with pytest.raises(UserError, match=r"results/tiny/one/claims.json is damaged \(.*\): run") as refusal:

@@ -21,6 +21,8 @@ from common.verification.texts import close, numbers_of, svg_labels, words_of
 from common.verification.tolerances import Tolerance, tolerance_of
 from published import SEEDS
 
+OTHER_KERNELS = {"cpu capability": "DEFAULT"}
+
 
 def verified(project, ref="HEAD"):
     (one,) = verify(["toy"], "tiny", ref, project.root)
@@ -36,8 +38,8 @@ def notes(one):
     [
         ({}, Level.BITWISE),
         ({"stamp": {"hardware": "Linux aarch64"}}, Level.BITWISE),
-        ({"noise": 1e-6}, Level.NUMERICAL),
-        ({"noise": 0.03}, Level.STATISTICAL),
+        ({"noise": 1e-6, "stamp": OTHER_KERNELS}, Level.NUMERICAL),
+        ({"noise": 0.03, "stamp": OTHER_KERNELS}, Level.STATISTICAL),
         ({"shift": 0.2}, Level.VERDICTS),  # four seeds' spreads away, and width still helps
         ({"shift": -0.4}, Level.NONE),  # width helps no longer
     ],
@@ -88,6 +90,13 @@ ALTERED = {
         Level.VERDICTS,
         "moved and the runs did not",
     ),
+    "a figure's last digit": (  # as another CPU draws from the same tables
+        "figures/arms.csv",
+        r"(plain,\d\.\d{6})\d",
+        r"\g<1>0",
+        Level.NUMERICAL,
+        "within tolerance, estimate differs by up to",
+    ),
     "a figure's word": ("figures/arms.csv", "wide", "broad", Level.VERDICTS, "arm, row 2: wide → broad"),
     "a figure's label": ("figures/arms.svg", "<!-- loss -->", "<!-- gain -->", Level.VERDICTS, "labels: loss → gain"),
     "a number on a figure's axis": (
@@ -97,11 +106,44 @@ ALTERED = {
         Level.VERDICTS,
         "labels: .* → .*7",
     ),
-    "a figure's line": ("figures/arms.svg", r"<path d=\"M 0 ", '<path d="M 1 ', Level.NUMERICAL, "drawn otherwise"),
+    "a figure's line": (
+        "figures/arms.svg",
+        r"<path d=\"M 0 ",
+        '<path d="M 1 ',
+        Level.VERDICTS,
+        "the drawing differs; its data and its picture do not",
+    ),
+    "a figure's colours": (
+        "figures/arms.svg",
+        r"fill: #(?!000|fff)\w{6}",
+        "fill: #ff0000",
+        Level.VERDICTS,
+        "the drawing differs; its data and its picture do not",
+    ),
     "a table's number": ("results/tables/curve.csv", r"2\.", "7.", Level.VERDICTS, "loss of main"),
     "a table's word": ("results/tables/curve.csv", "all", "one", Level.VERDICTS, "part, row 1: all → one"),
     "a run's metric": ("results/runs.csv", r"(wide_10.*,)1\.", r"\g<1>6.", Level.VERDICTS, "loss of main"),
-    "a run's count": ("results/runs.csv", ",110\n", ",111\n", Level.STATISTICAL, "tokens: 1 of 15 numbers"),
+    "a run's count": (
+        "results/runs.csv",
+        ",110\n",
+        ",111\n",
+        Level.VERDICTS,
+        "statistical, and .* tokens: 1 of 15 num",
+    ),
+    "a run's metric, by little": (
+        "results/runs.csv",
+        r"(plain_10.*,2\.0)\d",
+        r"\g<1>9",
+        Level.VERDICTS,
+        "^statistical, and the same bytes were due loss: 1 of 15 numbers",
+    ),
+    "a run's last digit": (
+        "results/runs.csv",
+        r"(plain_10.*,2\.\d{5})\d",
+        r"\g<1>0",
+        Level.VERDICTS,
+        "^numerical, and the same bytes were due",
+    ),
     "a run's seed": ("results/runs.csv", ",10,", ",9,", Level.VERDICTS, "seed, row 1: 10 → 9"),
     "a run's name": ("results/runs.csv", "plain_10", "plain_9", Level.VERDICTS, "plain_10 → plain_9"),
     "a verdict": ("results/claims.json", '"reproduced"', '"inconclusive"', Level.NONE, "reproduced → inconclusive"),
@@ -198,7 +240,7 @@ def test_a_file_that_is_gone_or_new_is_a_difference(project, name):
     assert (one.level, notes(one)[name]) == (expected, "it was not there")
 
 
-@pytest.mark.parametrize("content", ["", "{", "key\n", "[]"])
+@pytest.mark.parametrize("content", ["", "{", "key\n", "[]", pytest.param("[" * 100_000, id="deep")])
 @pytest.mark.parametrize(
     "name",
     ["results/claims.json", "results/metrics.json", "results/runs.csv", "results/notebook.ipynb", "figures/arms.csv"],
@@ -273,6 +315,31 @@ def test_the_table_names_what_differs_and_why_the_gravest_first(project, capsys)
     assert "torch 2.13.0 → 2.14.0; CPU kernels AVX2 → DEFAULT; python 3.11 → 3.12" in shown
     assert re.search(r"runs.csv statistical loss: 1\d of 15 numbers", shown)
     assert shown.endswith("holds: statistical (toy statistical)")
+
+
+def test_what_nothing_noted_explains_is_told_as_that(project, capsys):
+    project.edit("results/runs.csv", ",110\n", ",111\n")
+    show([verified(project)], "tiny", "HEAD")
+    assert "made with nothing that could explain it: altered by hand?" in " ".join(capsys.readouterr().out.split())
+    project.publish(noise=0.03, stamp=OTHER_KERNELS)
+    show([verified(project)], "tiny", "HEAD")
+    assert "altered by hand" not in capsys.readouterr().out
+
+
+def test_sources_that_moved_on_since_are_told_and_the_level_is_that_of_the_results(project, capsys):
+    assert show([verified(project)], "tiny", "HEAD") is Level.BITWISE
+    assert "work tree" not in capsys.readouterr().out
+    (project.root / "src/common/toy.py").write_text("ANSWER = 43\n")
+    (project.root / "scales/tiny.yaml").write_text("toy: {tables: [sotu], steps: 6}\n")
+    (one,) = found = [verified(project)]
+    assert one.outdated == ["code", "parameters"]
+    assert show(found, "tiny", "HEAD") is Level.BITWISE
+    shown = capsys.readouterr().out
+    for part in one.outdated:
+        assert f"made with other {part} than the work tree's: toy; `dvc repro` makes them anew\n" in shown
+    (project.root / "src/common/toy.py").write_text("ANSWER = \n")  # no Python
+    (told,) = verified(project).outdated
+    assert told.startswith("sources (")
 
 
 def test_other_code_is_told_by_module(project):

@@ -292,13 +292,12 @@ def fork(
 ) -> None:
     """Start a study from another: notebook, knobs, plots, analysis, test, and the rows of its finished runs."""
     from common.forking import fork as fork_study
-    from common.overview import write_readme
 
     made = fork_study(study, new)
-    shown = [str(path) for path in made if path.parts[0] != "results"]
+    # Of rows, which are many files, their folder.
+    shown = dict.fromkeys(f"{Path(*path.parts[:3])}/" if path.parts[0] == "results" else str(path) for path in made)
     sys.stdout.write("\n".join(shown) + "\n")
     sys.stdout.write(f"{new}: forked from {study}; commit, so that its rows count, then change what you like\n")
-    write_readme()  # which lists it as not run yet
 
 
 @app.command()

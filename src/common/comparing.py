@@ -1,8 +1,10 @@
 """A fork beside its parent: what was changed, in parameters and code, and what came of it."""
 
 import json
+from collections.abc import Callable
 from difflib import unified_diff
 from pathlib import Path
+from typing import TypeVar
 
 import nbformat
 
@@ -11,6 +13,8 @@ from common.forking import own_modules, parent_of, sources
 from common.project import ROOT
 from common.scales import section, studies
 from common.sweep.records import from_csv
+
+Told = TypeVar("Told")
 
 
 def compared(new: str, scale: str, root: Path = ROOT) -> str:
@@ -69,25 +73,45 @@ def _cells(notebook: str) -> str:
 
 
 def results(old: Path, now: Path) -> list[str]:
-    """Metrics and verdicts that differ, and how many runs the two share."""
+    """Metrics and verdicts that differ, and how many runs the two share; `UserError` where a file is damaged."""
     for folder in (old, now):
         if not (folder / "claims.json").exists():
             return [
                 f"{folder.name} has none at {folder.parent.name}: `dvc repro study@{folder.name}-{folder.parent.name}`"
             ]
-    keys = [{row["key"] for row in from_csv((folder / "runs.csv").read_text())} for folder in (old, now)]
+    keys = [_told_by(folder / "runs.csv", _keys) for folder in (old, now)]
     lines = [f"runs: {len(keys[0] & keys[1])} shared, {len(keys[1] - keys[0])} new, {len(keys[0] - keys[1])} no more"]
-    before, after = (_numbers(folder) for folder in (old, now))
-    differing = parameters(before, after)
-    return lines + differing
+    before, after = (
+        _told_by(folder / "metrics.json", _metrics) | _told_by(folder / "claims.json", _claims) for folder in (old, now)
+    )
+    return lines + parameters(before, after)
 
 
-def _numbers(folder: Path) -> dict[str, object]:
-    """The study's few numbers, and estimate, interval and verdict of each claim, as a reader would say them."""
-    numbers = {
-        f"metric {name}": f"{value:.4g}" for name, value in json.loads((folder / "metrics.json").read_text()).items()
-    }
-    for name, claim in json.loads((folder / "claims.json").read_text()).items():
+def _told_by(path: Path, tell: Callable[[str], Told]) -> Told:
+    """What a file of a study's results tells; `UserError` where it is gone or damaged."""
+    try:
+        return tell(path.read_text())
+    except FileNotFoundError:
+        what = "is not there"
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        what = f"is damaged ({type(error).__name__}: {' '.join(str(error).split())[:100]})"
+    results, scale, study, name = path.parts[-4:]
+    raise UserError(f"{results}/{scale}/{study}/{name} {what}: run `dvc repro study@{study}-{scale}`")
+
+
+def _keys(runs: str) -> set[str]:
+    return {row["key"] for row in from_csv(runs)}
+
+
+def _metrics(text: str) -> dict[str, object]:
+    """The study's few numbers as a reader would say them."""
+    return {f"metric {name}": f"{value:.4g}" for name, value in json.loads(text).items()}
+
+
+def _claims(text: str) -> dict[str, object]:
+    """Estimate, interval and verdict of each claim as a reader would say them."""
+    numbers = {}
+    for name, claim in json.loads(text).items():
         low, high = (f"{end:.4g}" for end in claim["ci"])
         numbers[f"claim {name}"] = f"{claim['verdict']}, {claim['estimate']:.4g} [{low}, {high}]"
     return numbers

@@ -17,6 +17,7 @@ import yaml
 from common.errors import UserError
 from common.files import write_atomic
 from common.notebooks import read_notebook
+from common.overview import readme
 from common.project import ROOT
 from common.scales import read_sections, studies
 
@@ -46,11 +47,13 @@ def test_results_keep_the_contract(checkout):
 def fork(study: str, new: str, root: Path = ROOT) -> list[Path]:
     """Make the study `new` out of `study`; the files that were made or changed, relative to `root`.
 
-    Nothing is written where the name is no name, is taken, or a file can't be read; a failed write leaves nothing.
+    Nothing is written where the name is no name, is taken, or a file, the README among them, can't be read; a failed
+    write leaves nothing.
     """
     check_name(study, new, root)
     contents = sources(study, new, root) | _rows(study, new, root) | _entries(study, new, root)
     contents[root / "tests" / f"test_{new}_study.py"] = TEST.format(new=new, study=study)
+    contents[root / "README.md"] = readme([*studies(root), new], root)  # which lists it as not run yet
     before = {path: path.read_text() if path.exists() else None for path in contents}
     folders = {folder for path in contents for folder in path.parents if not folder.exists()}
     try:

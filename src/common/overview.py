@@ -20,10 +20,15 @@ NEEDED = {"paper", "statement", "ours", "estimate", "ci", "n_seeds", "verdict", 
 
 def write_readme(root: Path = ROOT) -> str:
     """Write the README's block anew from the results of the scale that the block names; return the scale."""
-    path = root / "README.md"
-    block = find_block(path.read_text())
-    write_atomic(path, path.read_text().replace(block[0], rendered(block[1], root)))
-    return block[1]
+    write_atomic(root / "README.md", readme(studies(root), root))
+    return find_block((root / "README.md").read_text())[1]
+
+
+def readme(names: list[str], root: Path = ROOT) -> str:
+    """The README's text with its block as the results of these studies have it; `UserError` where they are damaged."""
+    text = (root / "README.md").read_text()
+    block = find_block(text)
+    return text.replace(block[0], rendered(block[1], names, root))
 
 
 def find_block(text: str) -> re.Match:
@@ -34,9 +39,9 @@ def find_block(text: str) -> re.Match:
     return found[0]
 
 
-def rendered(scale: str, root: Path = ROOT) -> str:
-    """The block as the results of a scale have it, marks included."""
-    claims = {study: _claims(scale, study, root) for study in studies(root)}
+def rendered(scale: str, names: list[str], root: Path = ROOT) -> str:
+    """The block as the results of these studies at a scale have it, marks included."""
+    claims = {study: _claims(scale, study, root) for study in names}
     there = {study: records for study, records in claims.items() if records}
     if not there:
         raise UserError(f"results/{scale} holds no claims of {', '.join(claims)}: run `make figures`")
@@ -56,7 +61,7 @@ def _claims(scale: str, study: str, root: Path) -> dict[str, dict]:
         if all(record.keys() >= NEEDED for record in claims.values()):
             return claims
         what = "a claim lacks a field"
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         what = str(error)
     raise UserError(f"{path.relative_to(root)} is damaged ({what}): run `make figures STUDY={study}`")
 

@@ -51,10 +51,11 @@ def _apart(old: list[pd.Series], new: list[pd.Series]) -> np.ndarray:
     return far
 
 
-def compare_pictures(old: bytes, new: bytes, of_data: Level) -> tuple[Level, list[str]]:
-    """Level of an SVG whose data agree at `of_data`.
+def compare_pictures(old: bytes, new: bytes, of_data: Level, same_png: bool) -> tuple[Level, list[str]]:
+    """Level of an SVG whose data agree at `of_data`; `same_png`: the PNG that was drawn with it has the same bytes.
 
-    Its labels must be the same words and, where it was drawn from the same data, hold the same numbers.
+    Its labels must be the same words and, where it was drawn from the same data, hold the same numbers. Where the PNG
+    shows that nothing is drawn otherwise, nothing may be.
     """
     same = of_data is Level.BITWISE
     for labels in (svg_labels, svg_texts) if same else (svg_labels,):
@@ -62,6 +63,8 @@ def compare_pictures(old: bytes, new: bytes, of_data: Level) -> tuple[Level, lis
         if before != after:
             gone, more = (", ".join(sorted((a - b).elements())) for a, b in ((before, after), (after, before)))
             return Level.VERDICTS, [f"labels: {gone or 'nothing'} → {more or 'nothing'}"]
+    if same and same_png:
+        return Level.VERDICTS, ["the drawing differs; its data and its picture do not"]
     if same:
         return Level.NUMERICAL, ["drawn otherwise from the same data"]
     return of_data, []

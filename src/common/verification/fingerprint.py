@@ -1,6 +1,7 @@
 """Everything that a study's result rests on, as digests."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from common.files import digest
@@ -25,6 +26,11 @@ def sources(study: str, scale: str, root: Path = ROOT) -> dict[str, str]:
         "code": notebook_digest(code_of_study(study, root)),
         "parameters": notebook_digest(json.dumps(section(scale, study, root), sort_keys=True)),
     }
+
+
+def outdated(study: str, scale: str, noted: Callable[[str], object], root: Path = ROOT) -> list[str]:
+    """Which sources are not those that results were made with; `noted` gives the digest in their stamp by its name."""
+    return [name for name, value in sources(study, scale, root).items() if noted(name) != value[:DIGITS]]
 
 
 def fingerprint(study: str, scale: str) -> dict[str, str]:

@@ -18,7 +18,7 @@ from common.files import digest, write_atomic
 from common.notebooks import read_notebook
 from common.project import BUILD, ROOT
 from common.scales import studies
-from common.verification.fingerprint import DIGITS, sources
+from common.verification.fingerprint import outdated
 
 NAME = "manifest.json"
 KINDS = ("csv", "png", "svg")
@@ -48,7 +48,7 @@ def described(scale: str, root: Path = ROOT) -> dict[str, dict[str, object]]:
     rows = {}
     for folder in sorted(path for path in (root / "figures" / scale).glob("*") if path.is_dir()):
         executed = root / "results" / scale / folder.name / "notebook.ipynb"
-        with suppress(UserError, OSError, ValueError, KeyError):
+        with suppress(UserError, OSError, ValueError, KeyError, RecursionError):
             rows |= _of_study(folder, read_notebook(executed), executed.with_name("timing.csv"), root)
     return rows
 
@@ -104,7 +104,7 @@ def read_manifest(scale: str, root: Path = ROOT) -> dict[str, dict[str, object]]
         rows = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise UserError(f"there is no {path.relative_to(root)}: run `make figures`") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path.relative_to(root)} is not JSON: {error}") from error
     if not isinstance(rows, dict) or not all(isinstance(row, dict) for row in rows.values()):
         raise UserError(f"{path.relative_to(root)} must hold an object for each figure")
@@ -134,9 +134,8 @@ def problems(scale: str, root: Path = ROOT) -> list[str]:
         elif study not in studies(root):
             found.append(f"{study}: params.yaml names no such study")
         else:
-            for part, value in sources(study, scale, root).items():
-                if row.get(f"{part}_digest") != value[:DIGITS]:
-                    found.append(f"{study}: {part}: not what it was made with: run `dvc repro`")
+            for part in outdated(study, scale, lambda name, row=row: row.get(f"{name}_digest"), root):
+                found.append(f"{study}: {part}: not what it was made with: run `dvc repro`")
     return found
 
 

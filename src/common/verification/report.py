@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+import nbformat
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -13,19 +14,25 @@ from common.errors import UserError
 from common.project import ROOT
 from common.scales import section
 from common.verification import stamps
+from common.verification.fingerprint import outdated
 from common.verification.levels import Finding, Level, weakest
 from common.verification.manifest import altered
 from common.verification.snapshots import Snapshot, changed_modules, commit_of, committed, present
-from common.verification.study import compare_study
+from common.verification.study import NOTEBOOK, UNREADABLE, compare_study
 
 PARTS = ("everything", "runs", "tables", "claims", "metrics", "figure data", "pictures", "notebook", "other files")
 COLOURS = dict(zip(Level, ("green", "green", "cyan", "yellow", "red"), strict=True))
+UNEXPLAINED = (
+    "nothing that could explain it: altered by hand? (Or drawn again from tables, or made on a machine that differs in "
+    "what no stamp notes.)"
+)
 WIDTH = 120  # where the output is no terminal
 
 
 @dataclass(frozen=True)
 class Verified:
-    """One study compared with a commit. `causes`: how they were made otherwise; `altered`: what was changed since.
+    """One study compared with a commit. `causes`: how they were made otherwise; `altered`: what was changed since;
+    `outdated`: sources in the work tree that are not those that the results here were made with.
 
     Without findings where the commit holds nothing of the study.
     """
@@ -34,6 +41,7 @@ class Verified:
     findings: list[Finding]
     causes: list[str]
     altered: list[str]
+    outdated: list[str]
 
     @property
     def level(self) -> Level | None:
@@ -63,10 +71,10 @@ def verify(studies: list[str], scale: str, ref: str, root: Path = ROOT) -> list[
 
 def _verified(scale: str, study: str, commit: str, root: Path, old: Snapshot, new: Snapshot) -> Verified:
     if not old:
-        return Verified(study, [], [], [])
+        return Verified(study, [], [], [], [])
     if not new:
         gone = Finding(study, "everything", "results/results", Level.NONE, ("not here: run `make figures`",))
-        return Verified(study, [gone], ["not known, as its results are not here"], [])
+        return Verified(study, [gone], ["not known, as its results are not here"], [], [])
     findings, causes = compare_study(study, old, new)
     if causes[:1] == [stamps.CODE]:
         causes[0] += _named(changed_modules(study, commit, root))
@@ -74,7 +82,19 @@ def _verified(scale: str, study: str, commit: str, root: Path, old: Snapshot, ne
         changed = altered(scale, study, root)
     except UserError as error:
         changed = [str(error)]
-    return Verified(study, findings, causes, changed)
+    return Verified(study, findings, causes, changed, _outdated(study, scale, new, root))
+
+
+def _outdated(study: str, scale: str, new: Snapshot, root: Path) -> list[str]:
+    """Sources that have moved on since results were made; none where their stamp can't be read, which is told above."""
+    try:
+        stamp = stamps.stamp_of(nbformat.reads(new[NOTEBOOK].decode(), as_version=4))
+    except UNREADABLE:
+        return []
+    try:
+        return outdated(study, scale, lambda name: stamp.get(f"{name} digest"), root)
+    except (UserError, SyntaxError) as error:
+        return [f"sources ({error})"]
 
 
 def _named(modules: list[str]) -> str:
@@ -106,6 +126,8 @@ def show(verified: list[Verified], scale: str, ref: str) -> Level:
         table.add_section()
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH)
     console.print(table)
+    for line in _moved_on(verified):
+        console.print(line, markup=False)
     held = {one.study: "not compared" if one.level is None else one.level.name.lower() for one in verified}
     console.print(f"holds: {level.name.lower()} ({', '.join(f'{study} {name}' for study, name in held.items())})")
     return level
@@ -150,6 +172,16 @@ def _file(finding: Finding) -> str:
 
 
 def _why(one: Verified) -> list[str]:
-    if one.altered or one.causes:
-        return [*one.altered, *one.causes]
-    return ["nothing that is noted differs: files altered by hand, or runs that vary from one time to the next"]
+    return [*one.altered, *(one.causes or [UNEXPLAINED])]
+
+
+def _moved_on(verified: list[Verified]) -> list[str]:
+    """What the work tree would make otherwise than what lies here, a line for each kind of source."""
+    studies: dict[str, list[str]] = {}
+    for one in verified:
+        for part in one.outdated:
+            studies.setdefault(part, []).append(one.study)
+    return [
+        f"made with other {part} than the work tree's: {', '.join(names)}; `dvc repro` makes them anew"
+        for part, names in studies.items()
+    ]

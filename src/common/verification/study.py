@@ -1,6 +1,7 @@
 """One study's results here, compared with those that a commit holds."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import nbformat
 from nbformat import NotebookNode
@@ -21,19 +22,31 @@ RUNS, CLAIMS, METRICS, NOTEBOOK = (
 
 
 Judged = tuple[Level, list[str]]  # a level, and what differs, the gravest first
-UNREADABLE = (ValueError, KeyError, IndexError, TypeError, AttributeError, nbformat.ValidationError)
+UNREADABLE = (
+    ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError, nbformat.ValidationError
+)  # fmt: skip
 
 
 def compare_study(study: str, old: Snapshot, new: Snapshot) -> tuple[list[Finding], list[str]]:
     """What came of comparing each file of a study, and how their makings differ, the gravest first.
 
-    Of a file that can't be read nothing agrees; the others are compared all the same.
+    Of a file that can't be read nothing agrees; the others are compared all the same. Of results whose makings do not
+    differ in anything that is noted the same bytes are due: others agree in the verdicts at most.
     """
     try:
         causes = _causes(old, new)
     except UNREADABLE:
         causes = ["not known, as the notebook that says so can't be read"]
-    return _findings(study, old, new), causes
+    findings = _findings(study, old, new)
+    return findings if causes else [_unexplained(finding) for finding in findings], causes
+
+
+def _unexplained(finding: Finding) -> Finding:
+    """A finding of makings that were noted as the same. Figures keep theirs: `--from tables` draws without a stamp."""
+    if not (finding.name.startswith("results/") and Level.BITWISE < finding.level < Level.VERDICTS):
+        return finding
+    told = f"{finding.level.name.lower()}, and the same bytes were due"
+    return replace(finding, level=Level.VERDICTS, notes=(told, *finding.notes))
 
 
 def _judged(compare: Callable[..., Judged], *arguments: object) -> Judged:
@@ -68,7 +81,10 @@ def _findings(study: str, old: Snapshot, new: Snapshot) -> list[Finding]:
     for name in both:
         data = found.get(f"{name.rpartition('.')[0]}.csv")
         if name.endswith(".svg"):
-            note(name, *_judged(compare_pictures, old[name], new[name], data.level if data else Level.BITWISE))
+            of_data = data.level if data else Level.BITWISE
+            png = found.get(f"{name.rpartition('.')[0]}.png")  # the others are compared below
+            same_png = png is not None and png.level is Level.BITWISE
+            note(name, *_judged(compare_pictures, old[name], new[name], of_data, same_png))
     for name in both:
         if name.endswith(".png"):
             drawing = found.get(f"{name.rpartition('.')[0]}.svg")
