@@ -190,7 +190,7 @@ def test_runs_done_again_and_rows_of_git_give_the_same_and_every_parameter_reach
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["SCALE=huge"], "error: there is no scale 'huge'; allowed: gpu, laptop, mini, paper, tiny"),
+        (["SCALE=huge"], "error: there is no scale 'huge'; allowed: gpu, laptop, mini, paper, smollm2, tiny"),
         (["STUDY=quantisation"], "error: there is no study 'quantisation'; allowed: bases, quantization"),
     ],
 )
@@ -205,10 +205,10 @@ def test_a_scale_lent_by_a_killed_run_is_put_back_unless_someone_chose_another(c
     note, scale = checkout.root / "build/locks/scale", "scale: mini"
     assert scale in (checkout.root / "params.yaml").read_text()
     note.write_text("tiny mini")
-    checkout.run("compendium", "figures", "--scale", "huge")
+    checkout.ok("compendium", "restore")
     assert "scale: tiny" in (checkout.root / "params.yaml").read_text()
     note.write_text("mini laptop")
-    checkout.run("compendium", "figures", "--scale", "huge")
+    checkout.ok("compendium", "restore")
     assert "scale: tiny" in (checkout.root / "params.yaml").read_text()
     assert not note.exists()
 
