@@ -24,7 +24,10 @@ Act = Callable[[Place], tuple[int, str]]
 
 @dataclass(frozen=True)
 class Fault:
-    """`says`: a pattern of the line that tells. `again`: finished runs that it costs. `cold`: no run is finished."""
+    """`says`: a pattern of the line that tells, empty where nothing does, as what was broken is made anew in any case.
+
+    `again`: finished runs that it costs. `cold`: no run is finished.
+    """
 
     what: str
     says: str
@@ -77,17 +80,19 @@ def endured(fault: Fault, state: Healthy) -> dict[str, str]:
         if fault.cold:
             shutil.rmtree(runs, ignore_errors=True)
             aside.rename(runs)
-    lines = [line.strip() for line in output.splitlines() if re.search(fault.says, line)]
+    lines = [line.strip() for line in output.splitlines() if fault.says and re.search(fault.says, line)]
     wrong = [
         f"exit status {status}" if bool(status) != fault.fails else "",
         "a traceback" if "Traceback" in output else "",
-        f"{len(lines)} lines say so" if len(lines) != 1 else "",
+        f"{len(lines)} lines say so" if len(lines) != bool(fault.says) else "",
         f"half files {half}" if half else "",
         f"left {left}" if left else "",
         "results differ" if not same else "",
         f"{again} runs done again, not {fault.again}" if again != fault.again else "",
     ]
-    said = _plain((lines or output.splitlines() or ["nothing"])[-1], state)
+    said = (
+        _plain((lines or output.splitlines() or ["nothing"])[-1], state) if fault.says else "nothing: restored silently"
+    )
     afterwards = f"{'the same' if same else '**not the same**'}, {again} done again"
     wrong = "; ".join(filter(None, wrong))
     return {"said": said, "afterwards": afterwards, "wrong": f"{wrong}: {output[-1500:]}" if wrong else ""}

@@ -138,16 +138,19 @@ FAULTS = [
     ),
     Fault(
         "a table of the data altered",
-        "figures/tiny: ",
+        "Importing 'build/corpus' -> 'data'",
         damaged(lambda place: place.root / "data/facts.jsonl", _flip),
         fails=False,
     ),
     Fault(
-        "an object in DVC's cache altered, its data gone", "figures/tiny: ", damaged(_data_object, _flip), fails=False
+        "an object in DVC's cache altered, its data gone",
+        "Running stage 'corpus'",
+        damaged(_data_object, _flip),
+        fails=False,
     ),
     Fault(
         "results altered",
-        "figures/tiny: ",
+        "",
         damaged(lambda place: place.root / f"results/tiny/{STUDY}/claims.json", _half),
         fails=False,
     ),

@@ -29,6 +29,7 @@ from pipeline import MAKE, cached, published
 
 PAGE = Path(__file__).parents[1] / "docs/reliability.md"
 STATE = BUILD / "faults"
+HEADER = "Written by `make faults`, at the scale `tiny`; parts of it may have run apart, and beside other work."
 KILLS, SEED = 20, 0
 
 Tell = Callable[[dict[str, object]], None]  # adds to what a part has found
@@ -111,7 +112,7 @@ def states() -> dict[str, dict]:
 
 def page() -> str:
     found = states()
-    lines = ["# What kills and faults do", "", "Written by `make faults`, at the scale `tiny`.", ""]
+    lines = ["# What kills and faults do", "", HEADER, ""]
     lines += _of_kills(found["kills"]) if found.get("kills") else []
     lines += _of_faults(found["faults"]) if found.get("faults") else []
     return "\n".join(lines).rstrip() + "\n"

@@ -127,7 +127,7 @@ def show(verified: list[Verified], scale: str, ref: str) -> Level:
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH)
     console.print(table)
     for line in _moved_on(verified):
-        console.print(line, markup=False)
+        console.print(line, markup=False, soft_wrap=True)
     held = {one.study: "not compared" if one.level is None else one.level.name.lower() for one in verified}
     console.print(f"holds: {level.name.lower()} ({', '.join(f'{study} {name}' for study, name in held.items())})")
     return level
