@@ -1,6 +1,9 @@
 """Scales for GPUs and hubs, without either: what they need is computed, and what is missing is one line beforehand."""
 
+from types import SimpleNamespace
+
 import pytest
+import torch
 from transformers import AutoModelForCausalLM, MistralConfig
 
 import runs
@@ -11,7 +14,7 @@ from common.cells import checked_cells
 from common.errors import UserError
 from common.footprint import GIB, OF_STUDY, Training, footprint, on_meta, trainings
 from common.gpu_workers import CONTEXT, packed, workers
-from common.machine import Gpu, check_machine, needs
+from common.machine import VISIBLE, Gpu, check_machine, needs
 from common.models import new_language_model, parameter_count
 from common.quantization.memory import training_memory
 from common.quantization.recipe import Recipe
@@ -23,8 +26,8 @@ LARGE = ("gpu", "paper", "smollm2")
 EVERY = [(scale, study) for scale in LARGE for study in OF_STUDY if has_section(scale, study)]
 
 
-def gpu(memory_gb, index=0):
-    return Gpu(index, "toy", int(memory_gb * GIB))
+def gpu(memory_gb, device="0"):
+    return Gpu(device, "toy", int(memory_gb * GIB))
 
 
 @pytest.mark.parametrize(("scale", "study"), EVERY)
@@ -159,7 +162,7 @@ def test_scales_without_a_machine_need_none():
     [
         ([], "the scale gpu needs 1 GPU of 20 GB, this machine has none; .* SCALE=gpu FROM=tables"),
         ([gpu(8)], r"the scale gpu needs 1 GPU of 20 GB, GPU 0 \(toy\) has 8.0 GB"),
-        ([gpu(80), gpu(19.9, 1)], r"GPU 1 \(toy\) has 19.9 GB"),
+        ([gpu(80), gpu(19.9, "1")], r"GPU 1 \(toy\) has 19.9 GB"),
     ],
 )
 def test_no_gpu_and_one_too_small_are_one_line(found, says):
@@ -175,6 +178,27 @@ def test_a_wrong_section_is_refused(monkeypatch, wrong):
     monkeypatch.setattr(machine, "section", lambda scale, name: wrong)
     with pytest.raises(UserError, match=r"scales/x.yaml: machine\.\w+ is "):
         needs("x")
+
+
+@pytest.mark.parametrize(
+    ("listed", "devices"),
+    [
+        (None, ["0", "1"]),
+        ("3, 1", ["3", "1"]),
+        ("GPU-8f6d,MIG-1a", ["GPU-8f6d", "MIG-1a"]),
+        ("2,0,-1", ["2", "0"]),
+    ],
+)
+def test_gpus_have_the_names_by_which_this_process_was_given_them(monkeypatch, listed, devices):
+    monkeypatch.delenv(VISIBLE, raising=False)
+    if listed is not None:
+        monkeypatch.setenv(VISIBLE, listed)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda index: SimpleNamespace(name="toy", total_memory=GIB)
+    )
+    assert machine.gpus() == [gpu(1, device) for device in devices]
 
 
 def test_a_gpu_takes_as_many_runs_as_fit_and_as_there_are_cores():

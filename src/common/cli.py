@@ -90,7 +90,7 @@ def _workers(study: str, scale: str, found: list["Gpu"]) -> Iterator[None]:
 
     largest = max(footprint(training).total for training in trainings(study, scale))
     shared = [packed(gpu, largest, max(1, cores() // len(found))) for gpu in found]
-    devices = [str(gpu.index) for gpu, count in zip(found, shared, strict=True) for _ in range(count)]
+    devices = [gpu.device for gpu, count in zip(found, shared, strict=True) for _ in range(count)]
     sys.stderr.write(f"{study}: {len(found)} GPU, {', '.join(map(str, shared))} runs at once on each\n")
     with workers(devices) as address:
         os.environ[CLUSTER] = address
