@@ -57,9 +57,9 @@ def needs(scale: str) -> Needs | None:
 
 
 def check_machine(scale: str, found: list[Gpu] | None = None) -> list[Gpu]:
-    """The GPUs that a scale runs on, none for a scale that needs none; `found` in place of those of this machine.
+    """The GPUs large enough for a scale, none for a scale that needs none; `found` in place of those of this machine.
 
-    Raises `UserError`, one line, where there are too few or one is too small.
+    Raises `UserError`, one line, where there are too few.
     """
     wanted = needs(scale)
     if wanted is None:
@@ -69,7 +69,8 @@ def check_machine(scale: str, found: list[Gpu] | None = None) -> list[Gpu]:
     if len(found) < wanted.gpus:
         without = f"figures of runs that git holds are drawn without one by `make figures SCALE={scale} FROM=tables`"
         raise UserError(f"{asked}, this machine has {len(found) or 'none'}; {without}")
-    for gpu in found:
-        if gpu.memory < wanted.memory_gb * GIB:
-            raise UserError(f"{asked}, GPU {gpu.device} ({gpu.name}) has {gpu.memory / GIB:.1f} GB")
-    return found
+    large = [gpu for gpu in found if gpu.memory >= wanted.memory_gb * GIB]
+    if len(large) < wanted.gpus:
+        small = next(gpu for gpu in found if gpu not in large)
+        raise UserError(f"{asked}, GPU {small.device} ({small.name}) has {small.memory / GIB:.1f} GB")
+    return large
