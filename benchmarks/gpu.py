@@ -93,7 +93,7 @@ def memory(found: list[tuple[str, Training, Footprint]]) -> str:
 def fit(size: int, taken: int) -> str:
     """How many runs fit a GPU of so many GB, as a word."""
     try:
-        return str(packed(Gpu(0, "", size * GIB), taken, CORES))
+        return str(packed(Gpu("0", "", size * GIB), taken, CORES))
     except UserError:
         return "none"
 

@@ -87,12 +87,15 @@ def mean_of_rows(model, batch):
     return (model(batch["input_ids"])[:, 1:] * counted).sum() / counted.sum()
 
 
-@pytest.mark.parametrize("processes", [2, 3])
-def test_shares_of_unequal_numbers_of_tokens_have_the_mean_and_the_gradient_of_the_whole(monkeypatch, processes):
+@pytest.mark.parametrize(("processes", "unlabelled"), [(2, []), (3, []), (2, [1, 3]), (3, [0, 3])])
+def test_shares_of_unequal_numbers_of_tokens_have_the_mean_and_the_gradient_of_the_whole(
+    monkeypatch, processes, unlabelled
+):
     batch = {
         "input_ids": torch.arange(20.0).reshape(5, 4),
         "labels": torch.tensor([[0, 1, 1, 1], [0, 1, -100, -100], [0, 1, 1, -100], [0, 1, 1, 1], [0, 1, -100, -100]]),
     }
+    batch["labels"][unlabelled] = -100  # all rows of one process
     layer = torch.nn.Linear(4, 4)
     whole = mean_of_rows(layer, batch)
     expected = torch.autograd.grad(whole, layer.weight)[0]

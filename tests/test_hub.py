@@ -103,6 +103,47 @@ def test_a_model_to_score_is_asked_for_once_and_one_in_the_cache_not_at_all(aske
     assert len(calls) == 1
 
 
+def keep(cache, *names, commit=COMMIT):
+    """Files of a model in a hub's cache; of two parts of weights the index tells."""
+    folder = cache / "models--owner--name/snapshots" / commit
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).touch()
+    if INDEX in names:
+        (folder / INDEX).write_text(json.dumps({"weight_map": {"a": PARTS[0], "b": PARTS[1], "c": PARTS[0]}}))
+
+
+INDEX = "model.safetensors.index.json"
+PARTS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+OTHERS = ("config.json", "tokenizer.json")
+
+
+@pytest.mark.parametrize("weights", [("model.safetensors",), (INDEX, *PARTS)])
+def test_a_model_that_the_cache_has_wholly_needs_no_network_and_no_less_does(
+    scale, asked, monkeypatch, tmp_path, weights
+):
+    calls = asked(info=httpx2.ConnectError("no such name"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    keep(tmp_path, *OTHERS, *weights, commit=COMMIT[::-1])
+    unreachable = "hub.it: the hub cannot be reached"
+    refused(unreachable, check_hub, scale())
+    several = [*OTHERS, *weights]
+    for name in several:
+        refused(unreachable, check_hub, scale())
+        keep(tmp_path, name)
+    asked_so_far = len(calls)
+    check_hub(scale())
+    assert len(calls) == asked_so_far == 1 + len(several)
+    refused(unreachable, check_hub, scale(kind="dataset"))
+
+
+def test_the_files_that_the_cache_must_have_are_those_that_are_downloaded(monkeypatch, tmp_path):
+    taken = {}
+    monkeypatch.setattr(zoo, "snapshot_download", lambda name, **options: taken.update(options) or tmp_path)
+    zoo.locate("owner/name", revision=COMMIT)
+    assert taken == {"revision": COMMIT, **hub.READ}
+
+
 def test_an_item_without_a_commit_is_refused_and_how_to_find_it_told(scale, asked):
     calls = asked()
     refused(

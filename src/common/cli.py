@@ -57,7 +57,7 @@ def figures(
     found = _ready(scale or own_scale(), study)
     with _prepared(scale, study) as (scale, chosen):
         for name in chosen:
-            with _workers(name, scale, found):
+            with _workers(name, found.get(name, [])):
                 _dvc("repro", "--force", "--single-item", f"study@{name}-{scale}")
         # It trains what it lacks: after one study alone that would be hours of the other's runs, not asked for.
         if not study and EXPORTED & set(chosen) and all(has_section(scale, name) for name in EXPORTED):
@@ -66,32 +66,41 @@ def figures(
     _compare_with_git(chosen, scale)
 
 
-def _ready(scale: str, study: str) -> list["Gpu"]:
-    """The GPUs that a scale runs on; none where it needs none or runs go to a cluster that the user names.
+def _ready(scale: str, study: str) -> dict[str, list[str]]:
+    """By study, one or all, the GPU of each worker; nothing where no GPU is needed or the user names a cluster.
 
-    Raises `UserError` where they are not there, or what the study, or one of all, names on the hub cannot be had.
+    Raises `UserError` where GPUs are not there or too small for a study's largest run, or what a study names on the
+    hub cannot be had.
     """
     from common.hub import check_hub, check_read
     from common.machine import check_machine
 
-    check_hub(scale, check_read(scale, _chosen(scale, study)))
-    return [] if CLUSTER in os.environ else check_machine(scale)
+    chosen = _chosen(scale, study)
+    check_hub(scale, check_read(scale, chosen))
+    found = [] if CLUSTER in os.environ else check_machine(scale)
+    return {name: _devices(name, scale, found) for name in chosen} if found else {}
 
 
-@contextmanager
-def _workers(study: str, scale: str, found: list["Gpu"]) -> Iterator[None]:
-    """Workers for the runs of a study on these GPUs, as many on each as its largest run leaves room for."""
-    if not found:
-        yield
-        return
+def _devices(study: str, scale: str, found: list["Gpu"]) -> list[str]:
+    """Each of these GPUs as many times as it has room for a study's largest run; `UserError` where one has none."""
     from common.footprint import footprint, trainings
-    from common.gpu_workers import packed, workers
+    from common.gpu_workers import packed
     from common.sweep import cores
 
     largest = max(footprint(training).total for training in trainings(study, scale))
-    shared = [packed(gpu, largest, max(1, cores() // len(found))) for gpu in found]
-    devices = [str(gpu.index) for gpu, count in zip(found, shared, strict=True) for _ in range(count)]
-    sys.stderr.write(f"{study}: {len(found)} GPU, {', '.join(map(str, shared))} runs at once on each\n")
+    return [gpu.device for gpu in found for _ in range(packed(gpu, largest, max(1, cores() // len(found))))]
+
+
+@contextmanager
+def _workers(study: str, devices: list[str]) -> Iterator[None]:
+    """Workers for the runs of a study, one for each of these, which name its GPU; none where there are none."""
+    if not devices:
+        yield
+        return
+    from common.gpu_workers import workers
+
+    shared = ", ".join(str(devices.count(device)) for device in dict.fromkeys(devices))
+    sys.stderr.write(f"{study}: {len(set(devices))} GPU, {shared} runs at once on each\n")
     with workers(devices) as address:
         os.environ[CLUSTER] = address
         try:

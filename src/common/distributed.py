@@ -33,7 +33,8 @@ def predicted(batch: Batch) -> torch.Tensor:
 def shared_loss(loss: Loss, rank: int, processes: int) -> Loss:
     """A loss of which each process computes its rows', and every one is told the mean over all tokens of the batch.
 
-    The mean of the processes' gradients is the gradient of that mean, also where rows have unequal numbers of tokens.
+    The mean of the processes' gradients is the gradient of that mean, also where rows have unequal numbers of tokens
+    and where those of a process have none that counts.
     `loss(model, batch)` must be a mean over what `predicted` counts. Raises `UserError` for a batch of fewer rows than
     processes.
     """
@@ -42,8 +43,13 @@ def shared_loss(loss: Loss, rank: int, processes: int) -> Loss:
         rows = len(next(iter(batch.values())))
         if rows < processes:
             raise UserError(f"a batch of {rows} rows cannot be shared by {processes} processes")
-        own = {name: value[rank::processes] for name, value in batch.items()}
+        shares = [{name: value[other::processes] for name, value in batch.items()} for other in range(processes)]
+        own = shares[rank]
         weight = predicted(own) * processes / predicted(batch)
+        if not predicted(own):
+            # The mean over no token is no number, whatever its weight, and DDP waits for a gradient of every process:
+            # another's rows give one, times 0.
+            own = next((each for each in shares if predicted(each)), own)
         value = loss(model, own) * weight
         whole = value.detach().clone()
         dist.all_reduce(whole)

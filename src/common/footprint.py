@@ -143,7 +143,7 @@ def _given(given: Given, scale: str) -> Callable[[], nn.Module]:
 
 def _tuned(name: str, make: Callable[[], nn.Module], tuning: Knobs, context: int) -> tuple:
     rows = tuning["batch_size"] * (1 if tuning["method"] == "sft" else PAIR) + tuning.get("replay_batch_size", 0)
-    return name, make, rows, context, tuning.get("precision", "no"), tuning.get("lora", {}).get("r", 0)
+    return name, make, rows, context, tuning.get("precision", "no"), (tuning.get("lora") or {}).get("r", 0)
 
 
 def _bases(knobs: Knobs, scale: str) -> list[tuple]:

@@ -9,11 +9,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from common.errors import UserError
-from common.machine import Gpu
+from common.machine import VISIBLE, Gpu
 
 SPARE = 0.9  # share of a GPU's memory that runs may fill
 CONTEXT = 600 * 2**20  # bytes that CUDA takes for a process before its first tensor, about
-VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def packed(gpu: Gpu, largest: int, cores: int) -> int:
@@ -24,7 +23,7 @@ def packed(gpu: Gpu, largest: int, cores: int) -> int:
     fit = int(SPARE * gpu.memory // (largest + CONTEXT))
     if fit < 1:
         needed, there = ((size / 2**30) for size in (largest + CONTEXT, SPARE * gpu.memory))
-        raise UserError(f"a run takes {needed:.1f} GB, GPU {gpu.index} ({gpu.name}) has {there:.1f} GB to give")
+        raise UserError(f"a run takes {needed:.1f} GB, GPU {gpu.device} ({gpu.name}) has {there:.1f} GB to give")
     return min(fit, cores)
 
 

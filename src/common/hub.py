@@ -1,5 +1,6 @@
 """Models, data sets and judges that a scale names on the hub, checked before anything is computed."""
 
+import json
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -12,6 +13,11 @@ from common.project import ROOT
 from common.scales import has_section, section, studies
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
+READ = {
+    "allow_patterns": ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"],
+    "ignore_patterns": ["*/*", "cons*"],
+}
+"""Files of a model that are downloaded, as `common.zoo` has them."""
 NAMING = ("model", "place")  # knobs that hold the name of an item
 Kind = Literal["model", "dataset"]
 Lacking = Literal["chat_template", "pad_token"]
@@ -90,7 +96,10 @@ def check_read(scale: str, chosen: Collection[str]) -> list[str]:
 
 
 def check_hub(scale: str, names: Collection[str] | None = None) -> None:
-    """Ask the hub for items of a scale, all or those of these names, that are no folders, without downloading them.
+    """Ask the hub for items of a scale, all or those of these names, without downloading them.
+
+    Not asked for are folders, and models of which all files are in the hub's cache: a machine that computes has often
+    no network. Of data sets their cache does not tell of which commit it is.
 
     Raises `UserError`, one line, for the first that lacks a revision, cannot be reached, is not there, is gated or has
     no such commit, and for a folder that is not there.
@@ -98,7 +107,7 @@ def check_hub(scale: str, names: Collection[str] | None = None) -> None:
     for name, each in items(scale).items():
         if names is None or name in names:
             check_place(scale, name, each)
-            if each.folder is None:
+            if each.folder is None and not _cached(each):
                 _ask(f"scales/{scale}.yaml: hub.{name}: ", each)
 
 
@@ -131,6 +140,24 @@ def check_model(name: str, revision: str) -> None:
 
     if not isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):
         _ask("", Item(id=name, kind="model", revision=revision))
+
+
+def _cached(item: Item) -> bool:
+    """Whether the hub's cache here has all files of a model at its commit: sizes, tokenizer, every part of weights."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    if item.kind != "model":
+        return False
+    try:
+        folder = Path(snapshot_download(item.id, revision=item.revision, local_files_only=True, **READ))
+    except LocalEntryNotFoundError:
+        return False
+    # A folder of which the cache has no list may hold but the configuration.
+    index = folder / "model.safetensors.index.json"
+    parts = set(json.loads(index.read_text())["weight_map"].values()) if index.is_file() else {"model.safetensors"}
+    there = all((folder / name).is_file() for name in {"config.json", *parts})
+    return there and any(path for kind in ("tokenizer*", "vocab*", "*.model") for path in folder.glob(kind))
 
 
 def _look_up(item: Item) -> str:

@@ -1,5 +1,6 @@
 """Whether this machine has the GPUs that a scale needs, asked before anything is computed."""
 
+import os
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, ValidationError
@@ -8,6 +9,7 @@ from common.errors import UserError
 from common.scales import has_section, section
 
 GIB = 2**30
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 class Needs(BaseModel):
@@ -21,9 +23,9 @@ class Needs(BaseModel):
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU that this process may use, by the index that CUDA gives it; memory in bytes."""
+    """A GPU that this process may use, as `CUDA_VISIBLE_DEVICES` names it on this machine; memory in bytes."""
 
-    index: int
+    device: str
     name: str
     memory: int
 
@@ -35,7 +37,11 @@ def gpus() -> list[Gpu]:
     if not torch.cuda.is_available():
         return []
     found = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
-    return [Gpu(index, each.name, each.total_memory) for index, each in enumerate(found)]
+    # CUDA counts what is visible from 0: a worker that was told this number would see another GPU, maybe another's.
+    listed = os.environ.get(VISIBLE)
+    names = map(str, range(len(found))) if listed is None else (name.strip() for name in listed.split(","))
+    # What follows a wrong entry of the list is hidden too: names may be more than GPUs.
+    return [Gpu(name, each.name, each.total_memory) for name, each in zip(names, found, strict=False)]
 
 
 def needs(scale: str) -> Needs | None:
@@ -51,9 +57,9 @@ def needs(scale: str) -> Needs | None:
 
 
 def check_machine(scale: str, found: list[Gpu] | None = None) -> list[Gpu]:
-    """The GPUs that a scale runs on, none for a scale that needs none; `found` in place of those of this machine.
+    """The GPUs large enough for a scale, none for a scale that needs none; `found` in place of those of this machine.
 
-    Raises `UserError`, one line, where there are too few or one is too small.
+    Raises `UserError`, one line, where there are too few.
     """
     wanted = needs(scale)
     if wanted is None:
@@ -63,7 +69,8 @@ def check_machine(scale: str, found: list[Gpu] | None = None) -> list[Gpu]:
     if len(found) < wanted.gpus:
         without = f"figures of runs that git holds are drawn without one by `make figures SCALE={scale} FROM=tables`"
         raise UserError(f"{asked}, this machine has {len(found) or 'none'}; {without}")
-    for gpu in found:
-        if gpu.memory < wanted.memory_gb * GIB:
-            raise UserError(f"{asked}, GPU {gpu.index} ({gpu.name}) has {gpu.memory / GIB:.1f} GB")
-    return found
+    large = [gpu for gpu in found if gpu.memory >= wanted.memory_gb * GIB]
+    if len(large) < wanted.gpus:
+        small = next(gpu for gpu in found if gpu not in large)
+        raise UserError(f"{asked}, GPU {small.device} ({small.name}) has {small.memory / GIB:.1f} GB")
+    return large
