@@ -48,7 +48,8 @@ class Batches:
         epoch, place = divmod(step, self.per_epoch)
         if epoch != self.epoch:
             drawn = np.random.default_rng([*self.seed, epoch]).permutation(self.count)
-            self.epoch, self.order = epoch, torch.from_numpy(drawn)
+            # Once an epoch to where the examples are: a step waits for no copy.
+            self.epoch, self.order = epoch, torch.from_numpy(drawn).to(next(iter(self.examples.values())).device)
         chosen = self.order[place * self.size : (place + 1) * self.size]
         return {name: tensor[chosen] for name, tensor in self.examples.items()}
 

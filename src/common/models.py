@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
+from accelerate import PartialState
 from transformers import (
     AutoModelForCausalLM,
     GPT2Config,
@@ -14,6 +15,11 @@ from transformers import (
 )
 
 Family = Literal["gpt2", "llama"]
+
+
+def device() -> torch.device:
+    """Where models are trained and asked: accelerate's choice, which is the GPU where there is one."""
+    return PartialState().device
 
 
 def _gpt2(hidden: int, layers: int, heads: int, context: int, **rest) -> PretrainedConfig:

@@ -10,6 +10,7 @@ from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, Repo
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from common.errors import UserError
+from common.models import device
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -28,6 +29,7 @@ def load(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A causal language model, or another `kind` of transformers' classes, in evaluation mode and its tokenizer.
 
+    The model is on the device on which models are trained (`common.models.device`).
     `name` is a folder in `root`, any folder, or `owner/name` on the hub with the 40 digits of a commit as `revision`:
     branches and tags move. Weights are safetensors, or one GGUF file in a folder, whose quantised weights become
     `dtype`. No pickle is opened and no code of a model is run.
@@ -60,7 +62,7 @@ def load(
     if model.dtype != dtype:
         raise UserError(f"{name} was loaded as {model.dtype}, not as {dtype}")
     _check_fit(name, model, tokenizer, context)
-    return model.eval(), tokenizer
+    return model.eval().to(device()), tokenizer
 
 
 def locate(name: str, *, root: Path | None = None, revision: str | None = None) -> Path:

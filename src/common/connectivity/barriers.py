@@ -11,7 +11,7 @@ from common.connectivity.vectors import Losses
 
 def line_losses(losses: Losses, first: Tensor, second: Tensor, places: Tensor) -> Tensor:
     """Losses `(pairs, places)` on the lines from `first` to `second`, `(pairs, weights)`; places run from 0 to 1."""
-    rows = [torch.lerp(first, second, place) for place in places.to(first.dtype)]
+    rows = [torch.lerp(first, second, place) for place in places.to(first)]
     return torch.stack([losses(row) for row in rows], dim=1)
 
 
@@ -37,7 +37,7 @@ def evenly(losses: Losses, first: Tensor, second: Tensor, points: int) -> Tensor
 
 def heights(lines: Tensor) -> Tensor:
     """Barriers `(pairs,)` of losses `(pairs, points)` at evenly spaced places of lines, see `barriers`."""
-    places = torch.linspace(0, 1, lines.shape[1], dtype=lines.dtype)
+    places = torch.linspace(0, 1, lines.shape[1], dtype=lines.dtype, device=lines.device)
     ends = torch.lerp(lines[:, :1], lines[:, -1:], places)
     return (lines - ends).amax(1).clamp(min=0)
 
@@ -51,7 +51,7 @@ def pairs(count: int) -> tuple[Tensor, Tensor]:
 def matrix_of(values: Tensor, count: int) -> Tensor:
     """What is known of each of `pairs(count)` as a symmetric matrix `(count, count)` with a diagonal of zeros."""
     rows, columns = pairs(count)
-    matrix = torch.zeros(count, count, dtype=torch.float64)
+    matrix = torch.zeros(count, count, dtype=torch.float64, device=values.device)
     matrix[rows, columns] = values
     return matrix + matrix.T
 

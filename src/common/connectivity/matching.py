@@ -117,7 +117,7 @@ def _alike(
 
 
 def _assigned(alike: Tensor) -> Tensor:
-    return torch.from_numpy(linear_sum_assignment(alike.numpy(), maximize=True)[1])
+    return torch.from_numpy(linear_sum_assignment(alike.cpu().numpy(), maximize=True)[1])
 
 
 def _grouped(group: str, query: str, alike: Tensor, queries: Tensor) -> Order:

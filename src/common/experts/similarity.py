@@ -109,7 +109,7 @@ def _activations(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ask
     texts = [*asked.prompts["unsafe"][::EVERY], *asked.prompts["hard"][::EVERY], *asked.items["question"][:: EVERY * 4]]
     found: list[list[Tensor]] = []
     for text in texts:
-        ids = torch.tensor([tokenizer(text)["input_ids"]])
+        ids = torch.tensor([tokenizer(text)["input_ids"]], device=model.device)
         states = model(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states
         found.append([state[0, -1] for state in states[1:]])
     return {

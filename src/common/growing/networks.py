@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, set_seed
 from common.expansion import expand, expand_mlp
 from common.growing.design import Grown, Language, Perceptron, Sizes, Widths
 from common.growing.tasks import BYTES, Task
-from common.models import new_language_model
+from common.models import device, new_language_model
 
 FILE = "perceptron.safetensors"
 
@@ -47,12 +47,13 @@ def keep_network(model: nn.Module, folder: Path) -> None:
 
 
 def open_network(network: Perceptron | Language, task: Task, folder: Path) -> nn.Module:
-    """The network that `keep_network` kept, in evaluation mode."""
+    """The network that `keep_network` kept, in evaluation mode, where the data are."""
     if isinstance(network, Language):
-        return AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, local_files_only=True).eval()
-    model = _perceptron(network, task)
-    load_model(model, str(folder / FILE))
-    return model.eval()
+        model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+    else:
+        model = _perceptron(network, task)
+        load_model(model, str(folder / FILE))
+    return model.eval().to(device())
 
 
 def grow(model: nn.Module, candidate: dict | None, seed: int) -> tuple[nn.Module, bool]:

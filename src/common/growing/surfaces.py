@@ -28,7 +28,7 @@ def plane(
     corners = (torch.stack([first, second, third]) - first) @ torch.stack([along, across], dim=1)
     low, high = corners.amin(0), corners.amax(0)
     room = MARGIN * (high - low).max()
-    lines = [torch.linspace(float(a - room), float(b + room), places).double() for a, b in zip(low, high, strict=True)]
+    lines = [torch.linspace(float(a - room), float(b + room), places).to(along) for a, b in zip(low, high, strict=True)]
     xs, ys = (each.flatten() for each in torch.meshgrid(*lines, indexing="ij"))
     losses = losses_of(start, task.loss, task.judged)
     found = losses((first + xs[:, None] * along + ys[:, None] * across).float())

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from common.digits import Batches, mnist_digits, sklearn_digits
 from common.errors import UserError
 from common.growing.design import Language, Perceptron
+from common.models import device
 from common.predictors.continuations import Loss
 from common.training import Batch, language_loss
 
@@ -25,7 +26,7 @@ SETS = ("mnist", "digits", "text")
 class Task:
     """A loss and the data: `train` to draw batches from, `judged`, some of it on which minima are judged, the others.
 
-    `logits(model, batch)` are those that a loss sees, `(probes, classes)`.
+    `logits(model, batch)` are those that a loss sees, `(probes, classes)`. All is on `common.models.device`.
     """
 
     loss: Loss
@@ -63,12 +64,17 @@ def task_of(name: str, network: Perceptron | Language, judged: int, *, mnist: Pa
     return Task(
         digit_loss,
         lambda model, images: model(images["inputs"]),
-        drawn.part("train"),
-        drawn.part("train", judged),
-        drawn.part("validation"),
-        drawn.part("test"),
+        _placed(drawn.part("train")),
+        _placed(drawn.part("train", judged)),
+        _placed(drawn.part("validation")),
+        _placed(drawn.part("test")),
         network.batch,
     )
+
+
+def _placed(batch: Batch) -> Batch:
+    """Where models are: all data are small enough to lie there."""
+    return {name: tensor.to(device()) for name, tensor in batch.items()}
 
 
 def digit_loss(model: nn.Module, batch: Batch) -> Tensor:
@@ -89,12 +95,12 @@ def _text(sotu: Path, network: Language, judged: int) -> Task:
         if len(windows[split]) < count:
             raise UserError(f"{split} has {len(windows[split])} windows of {context}, fewer than {count}")
         places = np.linspace(0, len(windows[split]) - 1, count).round().astype(np.int64)
-        return {"input_ids": windows[split][places]}
+        return _placed({"input_ids": windows[split][places]})
 
     return Task(
         language_loss,
         lambda model, texts: model(input_ids=texts["input_ids"]).logits[:, EACH - 1 :: EACH].flatten(0, 1),
-        {"input_ids": windows["train"]},
+        _placed({"input_ids": windows["train"]}),
         some("train", judged),
         some("validation", network.held_out),
         some("test", network.held_out),

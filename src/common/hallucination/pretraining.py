@@ -129,7 +129,11 @@ def _learn(
 @torch.no_grad()
 def probe(model: PreTrainedModel, probed: dict[str, list[Encoded]], padding: int) -> dict[str, float]:
     """Mean loss in nats of what is learnt of each kind's texts."""
-    return {name: document_loss(model, collate(rows, padding)).item() for name, rows in probed.items()}
+    found = {}
+    for name, rows in probed.items():
+        batch = {key: tensor.to(model.device) for key, tensor in collate(rows, padding).items()}
+        found[name] = document_loss(model, batch).item()
+    return found
 
 
 def _told(trained: Trained) -> dict:

@@ -68,7 +68,7 @@ def reach(losses: Losses, start: Tensor, minima: Tensor, tolerance: float, farth
     places = torch.arange(0, farthest + 0.025, 0.05, dtype=start.dtype)
     found = torch.stack([losses(start + place * (minima - start)) for place in places], dim=1).double()
     over = found > found[:, :1] + tolerance
-    distance = torch.full((len(minima),), farthest, dtype=torch.float64)
+    distance = torch.full((len(minima),), farthest, dtype=torch.float64, device=start.device)
     for row in over.any(1).nonzero().flatten().tolist():
         first = int(over[row].nonzero()[0])
         below, above = (found[row, first - 1] - found[row, 0], found[row, first] - found[row, 0])

@@ -49,10 +49,10 @@ def synflow(model: nn.Module) -> float:
         for parameter in positive.parameters():
             parameter.abs_()
     if isinstance(positive, PreTrainedModel):
-        ones = torch.ones(1, 4, positive.config.hidden_size, dtype=torch.float64)
+        ones = torch.ones(1, 4, positive.config.hidden_size, dtype=torch.float64, device=positive.device)
         result = positive(inputs_embeds=ones).logits.sum()
     else:
-        result = positive(torch.ones(1, positive[0].in_features, dtype=torch.float64)).sum()
+        result = positive(positive[0].weight.new_ones(1, positive[0].in_features)).sum()
     parameters = _trainable(positive)
     gradients = torch.autograd.grad(result, parameters, materialize_grads=True)
     total = math.fsum((p * g).sum().item() for p, g in zip(parameters, gradients, strict=True))
@@ -87,7 +87,7 @@ def naswot(model: nn.Module, forward: Callable[[nn.Module], object], *, ridge: f
             hook.remove()
     active = torch.cat(codes, dim=1).double()
     kernel = (active @ active.T + (1 - active) @ (1 - active).T) / active.shape[1]
-    return torch.linalg.slogdet(kernel + ridge * torch.eye(len(kernel), dtype=torch.float64)).logabsdet.item()
+    return torch.linalg.slogdet(kernel + ridge * torch.eye(len(kernel)).to(kernel)).logabsdet.item()
 
 
 def _activates(name: str) -> bool:
