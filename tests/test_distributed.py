@@ -6,12 +6,14 @@ amplify: 1e-5 is what losses may differ by, 1e-4 weights.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from common.distributed import predicted, shared_loss
 from common.errors import UserError
@@ -40,9 +42,11 @@ def agree(found, expected):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """With the checkpoint that one process left half way."""
+    """With the checkpoint that one process left half way, three times: who goes on from one writes to it."""
     folder = tmp_path_factory.mktemp("together")
     assert trained(folder / "one", CUT)["curve"] is None
+    for copy in ("one, to shard", "one, kept"):
+        shutil.copytree(folder / "one", folder / copy)
     return folder
 
 
@@ -68,18 +72,50 @@ def test_a_checkpoint_of_one_process_is_gone_on_from_by_two(one, two):
         agree(found["gone on"], one)
 
 
-def test_a_checkpoint_of_two_processes_is_gone_on_from_by_one(one, two, folder):
+def test_a_checkpoint_of_two_processes_is_gone_on_from_by_one(one, two, folder, tmp_path):
     assert [found["cut"]["curve"] for found in two] == [None, None]
     assert json.loads((folder / "two/state.json").read_text())["step"] == STEPS // 2
-    agree(trained(folder / "two"), one)
-    assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == ["one", "two"]
+    agree(trained(shutil.copytree(folder / "two", tmp_path / "two")), one)
 
 
-def test_two_processes_that_share_the_weights_have_the_curve_of_one_and_no_checkpoint(one, two):
+def test_two_processes_that_share_the_weights_have_the_curve_and_the_weights_of_one(one, two):
     assert sum(found["sharded"]["held"] for found in two) == one["held"]  # each has a part: weights were sharded
     for found in two:
         agree(found["sharded"], one)
-        assert "weights that are sharded over processes have no checkpoint" in found["refused"]
+
+
+def test_a_checkpoint_of_one_process_is_gone_on_from_by_two_that_share_the_weights(one, two):
+    assert sum(found["sharded, gone on"]["held"] for found in two) == one["held"]
+    for found in two:
+        agree(found["sharded, gone on"], one)
+
+
+def test_a_checkpoint_of_shared_weights_is_gone_on_from_by_one_and_by_two(one, two, folder, tmp_path):
+    assert [found["sharded, cut"]["curve"] for found in two] == [None, None]
+    assert [found["gone on from shares"]["held"] for found in two] == [one["held"]] * 2  # no longer shared
+    for found in two:
+        agree(found["gone on from shares"], one)
+    agree(trained(shutil.copytree(folder / "sharded", tmp_path / "sharded")), one)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.safetensors"])
+@pytest.mark.parametrize("other", ["two", "sharded"])
+def test_a_checkpoint_is_the_same_file_whoever_writes_it(two, folder, file, other):
+    with safe_open(folder / "one, kept" / file, "pt") as expected, safe_open(folder / other / file, "pt") as found:
+        assert found.metadata() == expected.metadata()  # names the tied weights
+        assert found.keys() == expected.keys()
+        for name in expected.keys():  # noqa: SIM118 - no mapping
+            torch.testing.assert_close(found.get_tensor(name), expected.get_tensor(name), rtol=0, atol=1e-4)
+
+
+def test_no_other_process_leaves_files(two, folder):
+    kept = {"one", "one, kept", "one, to shard", "two", "sharded", "sharded, for two", "undisturbed"}
+    assert {path.name for path in folder.iterdir() if path.is_dir()} == kept
+
+
+def test_a_checkpoint_under_the_first_fsdp_is_refused(two):
+    for found in two:
+        assert found["refused"] == "FSDP of version 1 has no checkpoint: set fsdp_version: 2, or train without one"
 
 
 def mean_of_rows(model, batch):

@@ -1,17 +1,18 @@
 """A small training for tests/test_distributed.py, which runs it alone and launches this program in two processes.
 
-`python together.py FOLDER`: it has a checkpoint `one` and gets another, `two`, and what each process found.
+`python together.py FOLDER`: it has the checkpoints `one` and `one, to shard`, and gets `two`, `sharded`, and what each
+process found.
 """
 
 import contextlib
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
 import torch
 from accelerate import PartialState
-from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 
 from common.distributed import train_shared
@@ -40,7 +41,7 @@ def trained(checkpoint=None, stop=STEPS):
             raise KeyboardInterrupt
         return batch(step)
 
-    size = {"hidden": 16, "layers": 2, "heads": 2, "context": LENGTH, "tied": False, "embedding_std": 0.3}
+    size = {"hidden": 16, "layers": 2, "heads": 2, "context": LENGTH, "tied": True, "embedding_std": 0.3}
     model = new_language_model("llama", vocab_size=40, **size, seed=0)
     drawn = [parameter.double().abs().sum().item() for parameter in model.parameters()]
     kept = {"checkpoint": checkpoint, "checkpoint_every": 3} if checkpoint else {}
@@ -53,26 +54,41 @@ def trained(checkpoint=None, stop=STEPS):
     return {"curve": ended and ended.curve, "drawn": drawn, "head": whole.flatten().tolist(), "held": held}
 
 
-def shard():
-    """Have what is trained from here on share its weights.
+@contextlib.contextmanager
+def sharding(version=2):
+    """Have what is trained in the block share its weights.
 
     accelerate shards weights on GPUs only; nothing else in it asks what the devices are.
     """
-    AcceleratorState._reset_state()
-    os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_CPU_RAM_EFFICIENT_LOADING": "false"}
-    PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+    before, state = dict(os.environ), PartialState()
+    plain, state.distributed_type = state.distributed_type, DistributedType.MULTI_GPU
+    os.environ |= {
+        "ACCELERATE_USE_FSDP": "true",
+        "FSDP_VERSION": f"{version}",
+        "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
+    }
+    yield
+    os.environ.clear()
+    os.environ |= before
+    state.distributed_type = plain
 
 
 def main(folder):
     torch.set_num_threads(1)
     state, folder = PartialState(cpu=True), Path(folder)
     found = {"whole": trained(), "cut": trained(folder / "two", CUT), "gone on": trained(folder / "one")}
-    shard()
-    found["sharded"] = trained()
-    try:
-        trained(folder / "sharded")
-    except UserError as error:
-        found["refused"] = str(error)
+    with sharding():
+        found["sharded"] = trained(folder / "undisturbed")
+        found["sharded, cut"] = trained(folder / "sharded", CUT)
+        found["sharded, gone on"] = trained(folder / "one, to shard")
+    if state.is_main_process:
+        shutil.copytree(folder / "sharded", folder / "sharded, for two")
+    found["gone on from shares"] = trained(folder / "sharded, for two")
+    with sharding(version=1):
+        try:
+            trained(folder / "refused")
+        except UserError as error:
+            found["refused"] = str(error)
     (folder / f"{state.process_index}.json").write_text(json.dumps(found))
     state.wait_for_everyone()
     state.destroy_process_group()

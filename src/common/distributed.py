@@ -3,17 +3,14 @@
 Run by `accelerate launch` or `torchrun`, each process calls `train_shared` as one process would call `train`, on which
 it rests: accelerate wraps the model (DDP, or FSDP where its configuration says so) and averages gradients. Added is
 what must not depend on how many processes there are: each takes its share of every batch's rows, a loss is the mean
-over all of them, and one process writes the checkpoint.
+over all of them, and one process writes the checkpoint, the same whatever shared the work (`common.sharded`).
 """
 
-import shutil
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from accelerate import Accelerator, PartialState
-from accelerate.utils import DistributedType
+from accelerate import PartialState
 
 from common.documents import IGNORED
 from common.errors import UserError
@@ -63,52 +60,22 @@ def train_shared(
     loss: Loss,
     batch: Callable[[int], Batch],
     plan: Plan,
-    *,
-    optimizer: torch.optim.Optimizer,
-    checkpoint: Path | None = None,
-    checkpoint_every: int = 0,
     **more: object,
 ) -> Trained:
     """`common.training.train` by all processes that were launched together, or by this one alone.
 
     Takes what `train` takes and gives every process the same curve. `batch(step)` must be the same in all. The first
-    process writes the checkpoint, which one process or any number goes on from; all must see its folder. Sharded
-    weights (FSDP) are in no process whole: there a `checkpoint` is refused.
+    process writes the checkpoint, which one process or any number goes on from, by DDP or FSDP; all must see its
+    folder. `UserError` for a checkpoint under FSDP's version 1.
     """
     state = PartialState()
-    if state.num_processes == 1:
-        return train(
-            model,
-            loss,
-            batch,
-            plan,
-            optimizer=optimizer,
-            checkpoint=checkpoint,
-            checkpoint_every=checkpoint_every,
-            **more,
-        )
-    if checkpoint is not None and Accelerator().distributed_type == DistributedType.FSDP:
-        raise UserError("weights that are sharded over processes have no checkpoint: train without one, or by DDP")
-    own, every = checkpoint, checkpoint_every
-    if checkpoint is not None and not state.is_main_process:
-        own = checkpoint.with_name(f"{checkpoint.name}.process-{state.process_index}")
-        shutil.rmtree(own, ignore_errors=True)
-        if checkpoint.is_dir():
-            shutil.copytree(checkpoint, own)
-        # Never reached: only the first process writes. `train` asks for a multiple of log_every.
-        every = plan.log_every * (plan.steps + 1)
-    state.wait_for_everyone()  # the first may write only when all others have read
+    kind = state.distributed_type
+    if state.num_processes > 1:
+        # What the first wrote before is there for all. It writes again only after a step, in which all take part, and
+        # each reads before its first.
+        state.wait_for_everyone()
+        loss = shared_loss(loss, state.process_index, state.num_processes)
     try:
-        return train(
-            model,
-            shared_loss(loss, state.process_index, state.num_processes),
-            batch,
-            plan,
-            optimizer=optimizer,
-            checkpoint=own,
-            checkpoint_every=every,
-            **more,
-        )
+        return train(model, loss, batch, plan, **more)
     finally:
-        if own is not None and own != checkpoint:
-            shutil.rmtree(own, ignore_errors=True)
+        state.distributed_type = kind  # accelerate notes FSDP here, and where it stands sets up no second one

@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType
 from safetensors.torch import load_file, load_model, save_file, save_model
 
 from common.errors import UserError
 from common.files import atomic_folder
 from common.models import parameter_count
+from common.sharded import is_sharded, load_shares, shares_of_moments, whole, whole_model
 
 Batch = Mapping[str, torch.Tensor]
 
@@ -99,7 +101,7 @@ def train(
 
     `batch(step)` gives the tensors of a step; `evaluate(model)` runs, in evaluation mode, each `log_every` steps and
     after the last. With `checkpoint` and `checkpoint_every` the whole state (weights, moments, random numbers, curve)
-    is kept there as safetensors and a run that finds it goes on from it.
+    is kept there as safetensors and a run that finds it goes on from it; of several processes the first writes.
 
     A training or evaluation loss that is not finite raises `NonFiniteLoss` with its step and `setting`, unless
     `stop_above` is given: then such a loss, or a training loss above it, ends the run and is reported as `diverged_at`.
@@ -108,6 +110,8 @@ def train(
         raise ValueError(f"checkpoint_every is {checkpoint_every}, allowed: a multiple of log_every={plan.log_every}")
     AcceleratorState._reset_state(reset_partial_state=False)  # one process trains many models, each with its precision
     accelerator = Accelerator(mixed_precision=plan.precision)
+    if checkpoint is not None and accelerator.distributed_type == DistributedType.FSDP and not accelerator.is_fsdp2:
+        raise UserError("FSDP of version 1 has no checkpoint: set fsdp_version: 2, or train without one")
     bare = model
     model, optimizer = accelerator.prepare(model, optimizer)
     trained = Trained()
@@ -182,7 +186,10 @@ def _save(folder: Path, model, optimizer, plan: Plan, step: int, counted: dict, 
     tensors, numbers = {}, {}
     for index, entry in state["state"].items():
         for name, value in entry.items():
-            (tensors if torch.is_tensor(value) else numbers)[f"{index}.{name}"] = value
+            (tensors if torch.is_tensor(value) else numbers)[f"{index}.{name}"] = whole(value)
+    weights = whole_model(model)
+    if not PartialState().is_main_process:
+        return  # it has given its shares
     tensors["random.cpu"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors["random.cuda"] = torch.cuda.get_rng_state()
@@ -194,7 +201,7 @@ def _save(folder: Path, model, optimizer, plan: Plan, step: int, counted: dict, 
         "numbers": numbers,
     }
     with atomic_folder(folder) as new:
-        save_model(model, str(new / "model.safetensors"))
+        save_model(weights, str(new / "model.safetensors"))
         save_file({name: value.contiguous() for name, value in tensors.items()}, new / "optimizer.safetensors")
         (new / "state.json").write_text(json.dumps(note))
 
@@ -203,7 +210,10 @@ def _resume(folder: Path, model, optimizer, plan: Plan, trained: Trained) -> tup
     note = json.loads((folder / "state.json").read_text())
     if note["plan"] != asdict(plan):
         raise UserError(f"the checkpoint in {folder} belongs to another plan; remove it or train to another folder")
-    load_model(model, str(folder / "model.safetensors"))
+    if is_sharded(model):
+        load_shares(model, load_file(folder / "model.safetensors"))
+    else:
+        load_model(model, str(folder / "model.safetensors"))
     tensors = load_file(folder / "optimizer.safetensors")
     torch.set_rng_state(tensors.pop("random.cpu"))
     if "random.cuda" in tensors:
@@ -213,6 +223,6 @@ def _resume(folder: Path, model, optimizer, plan: Plan, trained: Trained) -> tup
         index, entry = name.split(".", 1)
         state.setdefault(int(index), {})[entry] = value
     groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    optimizer.load_state_dict({"state": shares_of_moments(optimizer, state), "param_groups": groups})
     trained.curve = note["curve"]
     return note["step"], note["counted"]
