@@ -22,6 +22,11 @@ def device() -> torch.device:
     return PartialState().device
 
 
+def host_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """A model's weights in the host's memory: those of several models, to be merged, may be more than a GPU holds."""
+    return {name: tensor.cpu() for name, tensor in model.state_dict().items()}
+
+
 def _gpt2(hidden: int, layers: int, heads: int, context: int, **rest) -> PretrainedConfig:
     # Dropout is off: at one epoch or less it costs loss and makes paired seeds noisier.
     dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}

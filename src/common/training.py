@@ -122,7 +122,8 @@ def train(
     logged = start
     for step in range(start, plan.steps):
         model.train()
-        tensors = {name: value.to(accelerator.device) for name, value in batch(step).items()}
+        # The host goes on while a GPU computes: it waits for it where losses are looked at, and nowhere else.
+        tensors = {name: value.to(accelerator.device, non_blocking=True) for name, value in batch(step).items()}
         with accelerator.autocast():
             value = loss(model, tensors)
         accelerator.backward(value)
@@ -136,7 +137,7 @@ def train(
         counted["tokens"] += tensors["input_ids"].numel() if "input_ids" in tensors else 0
         last = step + 1 == plan.steps
         if last or (step + 1) % plan.log_every == 0:
-            recent = losses[logged : step + 1].cpu()  # the one place where host and device wait for each other
+            recent = losses[logged : step + 1].cpu()
             trained.diverged_at = _first_bad(recent, logged, stop_above, setting)
             if trained.diverged_at is not None:
                 break

@@ -19,6 +19,7 @@ from common.alignment.questions import Questions, questions
 from common.errors import UserError
 from common.merging.recipe import takes_base
 from common.merging.states import merge_state_dicts
+from common.models import host_state
 from common.preference.adapters import load_adapter, merge, to_nf4
 
 
@@ -92,9 +93,10 @@ def evaluate_merge(
     }  # fmt: skip
     own, tokenizer = _start(models[start], "float32")
     parents = [name for name in (first, second, third, fourth) if name is not None]
-    states = [merge(load_adapter(_start(models[start], "float32")[0], models[name])).state_dict() for name in parents]
-    merged = merge_tuned(method, own.state_dict(), states, settings, seed)
-    for name, state in zip((start, *parents), (own.state_dict(), *states), strict=True):
+    origin = host_state(own)
+    states = [host_state(merge(load_adapter(_start(models[start], "float32")[0], models[name]))) for name in parents]
+    merged = merge_tuned(method, origin, states, settings, seed)
+    for name, state in zip((start, *parents), (origin, *states), strict=True):
         if all(torch.equal(merged[key], state[key]) for key in merged):
             raise RuntimeError(f"{method} {settings} gives {name} itself: it merged nothing")
     model, _ = _start(models[start], "float32")

@@ -11,6 +11,7 @@ from common.experts.evaluation import exam, examine
 from common.experts.similarity import alikeness, contributions, path_losses
 from common.merging import merge_state_dicts
 from common.merging.recipe import takes_base
+from common.models import host_state
 
 State = Mapping[str, Tensor]
 
@@ -36,8 +37,8 @@ def examine_merge(
     """
     asked = exam(split, facts_per_relation, prompts, facts, unsafe_prompts, benign_prompts, replies, judged_responses)
     model, tokenizer = zoo.load(str(models[base]))
-    origin = model.state_dict()
-    states = [zoo.load(str(models[name]))[0].state_dict() for name in (expert, generalist)]
+    origin = host_state(model)
+    states = [host_state(zoo.load(str(models[name]))[0]) for name in (expert, generalist)]
     merged = merged_state(method, origin, *states, settings, seed)
     for name, state in zip((base, expert, generalist), (origin, *states), strict=True):
         if all(torch.equal(merged[key], state[key]) for key in merged):

@@ -115,7 +115,7 @@ def _summed(logits: Tensor, positions: Sequence[int], batch: Sequence[Row]) -> T
     """Sums over each continuation's tokens; float64 `(continuations,)` on the CPU."""
     continuations = [ids for row in batch for ids in row.continuations]
     targets = torch.tensor([token for ids in continuations for token in ids], device=logits.device)
-    logs = logits.float().log_softmax(-1)[torch.tensor(positions, device=logits.device), targets].double().cpu()
+    logs = logits.float().log_softmax(-1)[torch.tensor(positions, device=logits.device), targets].cpu().double()
     owners = torch.arange(len(continuations)).repeat_interleave(torch.tensor([len(ids) for ids in continuations]))
     return torch.zeros(len(continuations), dtype=torch.float64).index_add_(0, owners, logs)
 
