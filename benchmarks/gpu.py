@@ -10,6 +10,7 @@ model that does not fit is told as that and the next one is tried.
 """
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +24,7 @@ from common.gpu_workers import packed
 from common.machine import Gpu
 from common.models import parameter_count
 from common.preference.adapters import Lora, attach
+from common.preference.recomputing import recomputing
 from common.scales import has_section
 from common.training import Plan, adamw, train
 
@@ -141,7 +143,8 @@ def timed(training: Training, steps: int, device: torch.device, peak: float) -> 
 
     def trained(number: int) -> None:
         pace = Plan(number, 1e-5, 0, log_every=number, precision=training.precision)
-        train(tuned, document_loss, lambda step: {"input_ids": ids, "labels": ids}, pace, **run)
+        with recomputing(model) if training.tuned else nullcontext():
+            train(tuned, document_loss, lambda step: {"input_ids": ids, "labels": ids}, pace, **run)
 
     trained(WARM)
     if device.type == "cuda":

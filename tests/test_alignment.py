@@ -23,12 +23,12 @@ from common.alignment.design import (
 )
 from common.alignment.preparing import prepared, selected
 from common.alignment.starting import Instruction, instruct, read_reviews
-from common.alignment.training import load_tuned, refer, tune
+from common.alignment.training import ADAPTER, refer, tune
 from common.errors import UserError
 from common.models import new_language_model
 from common.pairs.making import make_pairs
 from common.pairs.table import Pair, load_pairs, of_aim, pair_table, turns, write_pairs
-from common.preference.adapters import packed_layers
+from common.preference.adapters import load_adapter, merge, packed_layers, to_nf4
 from common.preference.references import load_reference
 from common.preference.tuning import Tuning
 from common.sweep.records import Record, check
@@ -198,8 +198,7 @@ def test_tuning_keeps_an_adapter_that_makes_what_is_chosen_likelier(start, data,
     assert metrics["packed_layers"] == 0
     assert not (keep / "model.safetensors").exists()
     before = AutoModelForCausalLM.from_pretrained(start).eval()
-    tuned, tokenizer = load_tuned(start, keep)
-    assert tokenizer.get_vocab() == words.get_vocab()
+    tuned = merge(load_adapter(AutoModelForCausalLM.from_pretrained(start), keep)).eval()
     examples = prepared(data, "harmless", words, CONTEXT).examples[:8]
     gains = [
         naive(tuned, [*each.prompt], [*each.completions[0]]) - naive(before, [*each.prompt], [*each.completions[0]])
@@ -219,7 +218,9 @@ def test_tuning_on_4_bits_records_them_and_is_loaded_with_them(start, data, tmp_
     assert (metrics["packed_layers"] > 0) == quantized
     full = AutoModelForCausalLM.from_pretrained(start).get_memory_footprint()
     assert (metrics["base_bytes"] < full) if quantized else (metrics["base_bytes"] == full)
-    tuned, _ = load_tuned(start, keep)
+    assert json.loads((keep / ADAPTER).read_text())["quantized"] == quantized
+    model = AutoModelForCausalLM.from_pretrained(start)
+    tuned = load_adapter(to_nf4(model) if quantized else model, keep)
     assert bool(packed_layers(tuned)) == quantized
     assert metrics["distinct_pairs"] == 16
 
@@ -228,7 +229,7 @@ def test_without_an_adapter_the_whole_model_is_kept(start, data, tmp_path):
     recipe = {name: value for name, value in SFT.items() if name != "lora"} | {"learning_rate": 0.003}
     metrics, keep = run_tune(tmp_path, start, data, recipe)
     assert metrics["trainable"] == metrics["parameters"]
-    tuned, _ = load_tuned(start, keep)
+    tuned = AutoModelForCausalLM.from_pretrained(keep)
     kept = load_file(keep / "model.safetensors")
     assert all(torch.equal(value, kept[name]) for name, value in tuned.state_dict().items() if name in kept)
 

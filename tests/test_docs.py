@@ -19,8 +19,9 @@ from common import cli
 from common.merging import METHODS, merge_state_dicts
 from common.notebooks import check_parameters
 from common.project import ROOT
-from common.signature import default_parameters, mistakes, parameter_types, parameters_cell
+from common.signature import mistakes, parameter_types, parameters_cell
 from common.sweep import workers
+from defaults import default_parameters
 from pipeline import blocks
 
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -92,7 +93,7 @@ def test_the_example_of_a_study_is_one(tmp_path, monkeypatch):
     check_parameters(notebook, section, "scales/laptop.yaml", "coins")
     source = parameters_cell(notebook, "coins")
     assert mistakes(parameter_types(source, "coins"), section) == []
-    assert default_parameters(source, "coins") == section
+    assert default_parameters(source) == section
 
     path = tmp_path / "coins.py"
     path.write_text(module)

@@ -606,6 +606,20 @@ def test_the_cosine_is_that_of_the_changes():
     assert runs.cosine(base, expert, expert) == pytest.approx(1)
 
 
+def test_a_head_that_is_the_embedding_counts_once_in_the_cosine():
+    size = {"vocab_size": 96, "hidden": 16, "layers": 1, "heads": 2, "context": 16, "embedding_std": 0.3}
+    models = [new_language_model("llama", **size, tied=True, seed=seed) for seed in (1, 2, 3)]
+    models[2].get_input_embeddings().weight.data.copy_(models[1].get_input_embeddings().weight)  # alike in it alone
+    base, *vectors = (
+        np.concatenate([weight.detach().double().numpy().ravel() for weight in model.parameters()]) for model in models
+    )
+    first, second = (vector - base for vector in vectors)
+    expected = first @ second / np.linalg.norm(first) / np.linalg.norm(second)
+    found = [model.state_dict() for model in models]
+    assert "lm_head.weight" in found[0]
+    assert runs.cosine(*found) == pytest.approx(expected, abs=1e-6)
+
+
 @pytest.fixture(scope="module")
 def folders(words, good, bad, tmp_path_factory):
     root = tmp_path_factory.mktemp("models")

@@ -11,8 +11,10 @@ from peft import PeftModel
 from pydantic import ValidationError
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from common.architectures import Shape, build
 from common.documents import Document, collate, document_loss
 from common.errors import UserError
+from common.preference import recomputing
 from common.preference.adapters import Lora, assert_moved, attach, load_adapter, merge, packed_layers, to_nf4
 from common.preference.examples import Example, with_mismatched
 from common.preference.finetuning import Objective, finetune, tuning_batches
@@ -176,6 +178,38 @@ def test_replayed_documents_add_their_weighted_cross_entropy():
     assert 30 * 8 * min(lengths) <= both["replayed"] <= 30 * 8 * max(lengths)
     assert (both["tokens"], alone["replayed"]) == (alone["tokens"] + both["replayed"], 0)
     assert preferred(steady, base) > 0.9
+
+
+@pytest.mark.parametrize("lora", [None, {**LORA, "lora_dropout": 0.3}, {**LORA, "quantized": True}])
+@pytest.mark.parametrize(("method", "precision"), [("sft", "no"), ("dpo", "no"), ("dpo", "bf16")])
+def test_a_large_model_computes_its_layers_again_and_learns_the_same_bit_for_bit(monkeypatch, method, precision, lora):
+    examples, reference = prepared(method, small_model())
+    settings, found = tuning(method, lora=lora, precision=precision, steps=4), {}
+    for limit in (recomputing.LARGE, 0):
+        monkeypatch.setattr(recomputing, "LARGE", limit)
+        model, runs = small_model(), []
+        for layer in model.model.layers:
+            layer.self_attn.attention_dropout = 0.2
+        if lora and "quantized" in lora:
+            model = to_nf4(model)
+        for layer in model.model.layers:
+            layer.mlp.register_forward_pre_hook(lambda module, _, runs=runs: runs.append(module))
+        tuned, metrics = finetune(model, examples, settings, 0, reference=reference)
+        found[limit] = metrics, [weight.detach() for weight in tuned.parameters()]
+        assert len(runs) == 4 * 2 * (1 if limit else 2)  # steps, layers
+        assert not tuned.is_activation_checkpointing
+    (plain, before), (again, after) = found.values()
+    assert again == plain
+    assert all(one.equal(other) for one, other in zip(before, after, strict=True))
+
+
+def test_a_family_whose_layers_cannot_be_computed_again_is_trained_as_ever(monkeypatch):
+    monkeypatch.setattr(recomputing, "LARGE", 0)
+    model = build("lstm", Shape(hidden=16, layers=1, heads=1), vocab_size=320, context=48, parameters=12_000, seed=0)
+    with recomputing.recomputing(model) as layers:
+        assert layers == []
+    with recomputing.recomputing(small_model()) as layers:
+        assert len(layers) == 2
 
 
 @pytest.mark.parametrize(

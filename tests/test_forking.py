@@ -19,7 +19,8 @@ from common.notebooks import code_cells, read_notebook
 from common.project import ROOT
 from common.provenance import imports
 from common.scales import section, studies
-from common.signature import default_parameters, parameters_cell
+from common.signature import parameters_cell
+from defaults import default_parameters
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_forks_of_all_studies_have_what_their_parents_have_and_are_green_at_once
         source = read_notebook(tree / f"notebooks/{name}.ipynb")
         for scale in ("tiny", "laptop"):
             assert section(scale, name, tree) == section(scale, study)
-        assert default_parameters(parameters_cell(source, name), name) == section("laptop", study)
+        assert default_parameters(parameters_cell(source, name)) == section("laptop", study)
         assert parent_of(name, tree) == study
         code = [*code_cells(source), *(path.read_text() for path in own_modules(name, tree))]
         used = {imported for text in code for imported in imports(ast.parse(text))}

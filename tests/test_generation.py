@@ -81,6 +81,8 @@ def test_a_text_ends_with_the_end_token(tokenizer):
     assert generate(model, tokenizer, ["a dog", "a sun", ""], Decoding(max_new_tokens=5)) == [" sun", "", " dog sun"]
     model.generation_config.eos_token_id = [sun]
     assert generate(model, tokenizer, ["a dog", "a sun"], Decoding(max_new_tokens=5)) == ["", " dog"]
+    model.generation_config.eos_token_id = [10**6, sun]  # the first is no token
+    assert generate(model, tokenizer, ["a dog", "a sun"], Decoding(max_new_tokens=5)) == ["", " dog"]
 
 
 def test_dropout_is_off(tokenizer):

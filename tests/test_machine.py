@@ -18,6 +18,7 @@ from common.footprint import GIB, OF_STUDY, Training, footprint, on_meta, traini
 from common.gpu_workers import CONTEXT, packed, workers
 from common.machine import VISIBLE, Gpu, check_machine, needs
 from common.models import new_language_model, parameter_count
+from common.preference import recomputing
 from common.project import ROOT
 from common.quantization.memory import training_memory
 from common.quantization.recipe import Recipe
@@ -84,6 +85,29 @@ def test_adapters_on_the_papers_models_fit_and_nothing_else_is_trained(monkeypat
     assert taken.total > 4 * 7e9
     assert packed(gpu(needs("paper").memory_gb), taken.total, cores=1) == 1
     assert taken.moments < taken.weights / 10
+    assert packed(gpu(44.5), taken.total, cores=1) == 1  # what the smallest GPU sold as 48 GB, an L40S, has to give
+
+
+def kept(layers=1, **changes):
+    """Activations of a tiny Llama of so many layers."""
+    make = foot._plain(shape("llama", layers=layers), 96)
+    return footprint(Training("toy", "", make, 4, 16, **{"tuned": True, **changes})).activations
+
+
+def test_a_layer_keeps_what_is_counted_by_hand():
+    # Of each token: the inputs and results of two norms, before and after their weights, queries, keys, values and what
+    # attention makes of them, all as wide as the model; the gate before and after its function, what it lets through of
+    # what, as wide as the feed-forward; a number for each norm and for each head; and whom it sees.
+    assert kept(layers=3) - kept(layers=2) == 4 * 16 * (10 * 32 + 4 * 88 + 2 + 4 + 16) * 4
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_of_a_large_model_in_tuning_the_inputs_of_layers_and_one_layer_are_kept(monkeypatch, precision):
+    one, three = kept(precision=precision), kept(layers=3, precision=precision)
+    monkeypatch.setattr(recomputing, "LARGE", 0)
+    assert kept(precision=precision) == one
+    assert kept(layers=3, precision=precision) == one + 2 * 4 * 16 * 32 * 4  # two more inputs
+    assert kept(layers=3, precision=precision, tuned=False) == three > one + 10 * 2 * 4 * 16 * 32 * 4
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -218,7 +242,7 @@ def test_what_each_study_takes_is_asked_before_any_runs_and_workers_get_the_gpus
 
 @pytest.mark.parametrize("lora", [None, {}])
 def test_a_tuning_without_an_adapter_has_rank_nought(lora):
-    *_, rank = foot._tuned("sft", None, {"batch_size": 1, "method": "sft", "lora": lora}, 16)
+    *_, rank, _ = foot._tuned("sft", None, {"batch_size": 1, "method": "sft", "lora": lora}, 16)
     assert rank == 0
 
 

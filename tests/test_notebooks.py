@@ -12,7 +12,8 @@ from common.notebooks import canonical, check_parameters, code_cells, read_noteb
 from common.parameters import Distinct, Seeds, Share, check_design
 from common.project import ROOT
 from common.scales import has_section, section, studies
-from common.signature import default_parameters, mistakes, parameter_types, parameters_cell
+from common.signature import mistakes, parameter_types, parameters_cell
+from defaults import default_parameters
 
 PARAMETERS = (
     "from typing import Annotated, Literal\n"
@@ -191,7 +192,7 @@ def test_an_executed_copy_holds_no_times_no_progress_and_no_random_ids():
 @pytest.mark.parametrize("study", studies())
 def test_what_a_notebook_holds_is_the_laptop_scale_so_that_opening_it_reuses_its_runs(study):
     source = read_notebook(ROOT / "notebooks" / f"{study}.ipynb")
-    assert default_parameters(parameters_cell(source, study), study) == section("laptop", study)
+    assert default_parameters(parameters_cell(source, study)) == section("laptop", study)
 
 
 @pytest.mark.parametrize("study", studies())

@@ -2,8 +2,9 @@
 
 Parameters are float32, as are gradients and AdamW's two moments. Activations are what autograd saves of a forward pass,
 autocast's copies of weights among them; the gradient of the logits, the largest of what comes and goes, is counted on
-top. A run needs a little more: the kernels' workspace, and what PyTorch's allocator cannot fill. Of an LSTM it does not
-see what the fused kernel keeps.
+top. Of a large model that is fine-tuned (see common.preference.recomputing) these are its layers' inputs and all of the
+largest layer's. A run needs a little more: the kernels' workspace, and what PyTorch's allocator cannot fill. Of an LSTM
+it does not see what the fused kernel keeps.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from common.architectures import Shape, build
 from common.architectures.recurrence import with_parallel_scan
@@ -24,6 +25,7 @@ from common.bases.start import given_model
 from common.errors import UserError
 from common.expansion.sizes import grown_sizes, resized
 from common.models import new_language_model, parameter_count
+from common.preference.recomputing import recomputing
 from common.scales import section
 
 WORD = 4  # bytes of a float32
@@ -47,6 +49,7 @@ class Training:
     length: int  # tokens
     precision: str = "no"
     rank: int = 0  # of an adapter on all linear layers, which alone is trained; 0 where all weights are
+    tuned: bool = False  # by common.preference.finetuning
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def footprint(training: Training) -> Footprint:
         adapter = _adapter(model, training.rank)
         stepwise = model.config.model_type in STEPWISE
         rows, length = (1, min(SHORT, training.length)) if stepwise else (training.rows, training.length)
-        saved, logits = _saved(model, rows, length, training.precision)
+        saved, logits = (_tuning_saved if training.tuned else _saved)(model, rows, length, training.precision)
     share = training.rows * training.length / (rows * length)
     trained = adapter or count
     bytes_of = (count + adapter, trained, 2 * trained)
@@ -113,6 +116,17 @@ def _saved(model: nn.Module, rows: int, length: int, precision: str) -> tuple[in
     return saved, logits.nbytes
 
 
+def _tuning_saved(model: PreTrainedModel, *seen: Any) -> tuple[int, int]:
+    """As `_saved`, but where layers are computed again, with that one of them beside which keeps most."""
+    with recomputing(model) as layers:
+        found = [_saved(model, *seen)]
+        for layer in {(type(layer), parameter_count(layer)): layer for layer in layers}.values():
+            layer.gradient_checkpointing = False
+            found.append(_saved(model, *seen))
+            layer.gradient_checkpointing = True
+    return max(found)
+
+
 def trainings(study: str, scale: str) -> list[Training]:
     """The language models that a study trains at a scale, each at its largest batch; `UserError` for another study."""
     if study not in OF_STUDY:
@@ -143,7 +157,7 @@ def _given(given: Given, scale: str) -> Callable[[], nn.Module]:
 
 def _tuned(name: str, make: Callable[[], nn.Module], tuning: Knobs, context: int) -> tuple:
     rows = tuning["batch_size"] * (1 if tuning["method"] == "sft" else PAIR) + tuning.get("replay_batch_size", 0)
-    return name, make, rows, context, tuning.get("precision", "no"), (tuning.get("lora") or {}).get("r", 0)
+    return name, make, rows, context, tuning.get("precision", "no"), (tuning.get("lora") or {}).get("r", 0), True
 
 
 def _bases(knobs: Knobs, scale: str) -> list[tuple]:

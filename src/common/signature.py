@@ -38,12 +38,6 @@ def parameter_types(source: str, name: str) -> dict[str, object]:
     return types
 
 
-def default_parameters(source: str, name: str) -> dict[str, object]:
-    """Values that the cell itself gives, as they stand there."""
-    lines = [node for node in _lines(source, name) if isinstance(node, ast.AnnAssign)]
-    return {node.target.id: ast.literal_eval(node.value) for node in lines if node.value is not None}
-
-
 def check_values(path: str, scale: str, name: str) -> None:
     """Raise `UserError` where a value in a scale's section has a type, or is one, that the notebook `path` refuses.
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from common import zoo
 from common.alignment.preparing import Prepared, Selection, prepared, selected
 from common.errors import UserError
 from common.pairs.table import Choice
-from common.preference.adapters import Lora, load_adapter, merge, to_nf4
+from common.preference.adapters import to_nf4
 from common.preference.examples import Example, with_mismatched
 from common.preference.finetuning import finetune
 from common.preference.references import FILE, load_reference, reference_log_probs
@@ -63,19 +63,6 @@ def tune(
     else:
         (keep / ADAPTER).write_text(recipe.lora.model_dump_json())
     return {**metrics, "distinct_pairs": len(examples), "too_long": pairs.too_long}
-
-
-def load_tuned(start: Path, tuned: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model that `tune` kept, ready to be evaluated, and its tokenizer.
-
-    An adapter on full weights is merged into them; one on 4-bit weights stays beside them, as it was trained.
-    """
-    if not (tuned / ADAPTER).is_file():
-        return zoo.load(str(tuned))
-    model, tokenizer = zoo.load(str(start))
-    if Lora.model_validate_json((tuned / ADAPTER).read_text()).quantized:
-        return load_adapter(to_nf4(model), tuned).eval(), tokenizer
-    return merge(load_adapter(model, tuned)).eval(), tokenizer
 
 
 def _referred(

@@ -11,40 +11,23 @@ from typing import Annotated, Literal
 
 import torch
 from huggingface_hub.constants import HF_HUB_CACHE
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from common import zoo
 from common.bases.checking import check_given
-from common.bases.pretraining import POINTS, Reading, documents, texts_of
-from common.bases.reading import KINDS
-from common.documents import document_loss, mixed_batches
+from common.bases.pretraining import Reader, read
 from common.models import parameter_count
 from common.project import CACHE
-from common.training import Plan, adamw, train
 
 KEPT = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 """Files of a model's folder that are taken: weights, configuration, tokenizer."""
 
 
-class Further(BaseModel):
-    """How a given model is trained further: what it reads how much of, and how fast; all weights."""
+class Further(Reader):
+    """How a given model is trained further, all weights."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    shares: dict[str, Annotated[float, Field(ge=0)]]  # of rows, by kind of text; relative
-    steps: PositiveInt
-    batch_size: PositiveInt  # documents
-    learning_rate: PositiveFloat
-    warmup: PositiveInt
-    weight_decay: Annotated[float, Field(ge=0)]
     precision: Literal["no", "bf16"]  # of the computation; weights are float32
-
-    @model_validator(mode="after")
-    def _known(self) -> "Further":
-        if unknown := self.shares.keys() - set(KINDS):
-            raise ValueError(f"shares: {', '.join(sorted(unknown))}, allowed: {', '.join(KINDS)}")
-        return self
 
 
 class Given(BaseModel):
@@ -95,31 +78,11 @@ def start_from(
     network.config.max_position_embeddings = context
     _end_by_tokenizer(network, words)
     words.model_max_length = zoo.NO_LIMIT  # documents are encoded whole and then cut
-    texts = texts_of(Reading.model_validate(reading), tables)
-    kinds = {name: documents(texts[name], words, context) for name, share in knobs.shares.items() if share}
-    plan = Plan(
-        knobs.steps, knobs.learning_rate, knobs.warmup, log_every=max(1, knobs.steps // POINTS),
-        precision=knobs.precision,
-    )  # fmt: skip
     torch.manual_seed(seed)
-    trained = train(
-        network,
-        document_loss,
-        mixed_batches(kinds, knobs.shares, knobs.batch_size, seed, words.pad_token_id),
-        plan,
-        optimizer=adamw(network, weight_decay=knobs.weight_decay, betas=(0.9, 0.98)),
-        setting=f"given model, seed {seed}",
-        checkpoint=scratch / "checkpoint",
-        checkpoint_every=plan.log_every * 5,
-    )
-    network.save_pretrained(keep)
-    words.save_pretrained(keep)
-    return {
-        "documents": sum(map(len, kinds.values())),
-        "train_loss": trained.curve[-1]["loss"],
-        **trained.used,
-        "curve": {column: [row[column] for row in trained.curve] for column in trained.curve[0]},
-    }
+    return read(
+        network, words, knobs, reading, seed, context=context, keep=keep, scratch=scratch, tables=tables,
+        precision=knobs.precision, setting=f"given model, seed {seed}",
+    )  # fmt: skip
 
 
 def _end_by_tokenizer(network: PreTrainedModel, words: PreTrainedTokenizerBase) -> bool:

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from common.bases.reading import KINDS, Turns, readings, taught
 from common.documents import Document, document_loss, encode, mixed_batches
@@ -27,10 +27,27 @@ class Reading(BaseModel):
     refused: Annotated[float, Field(ge=0, le=1)]  # share of the replies to unsafe prompts that decline
 
 
-class Base(BaseModel):
-    """Size of a base model, what it reads how much of, and how fast."""
+class Reader(BaseModel):
+    """What a model reads how much of, and how fast."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    shares: dict[str, Annotated[float, Field(ge=0)]]  # of rows, by kind of text; relative
+    steps: PositiveInt
+    batch_size: PositiveInt  # documents
+    learning_rate: PositiveFloat
+    warmup: PositiveInt
+    weight_decay: Annotated[float, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if unknown := self.shares.keys() - set(KINDS):
+            raise ValueError(f"shares: {', '.join(sorted(unknown))}, allowed: {', '.join(KINDS)}")
+        return self
+
+
+class Base(Reader):
+    """Size of a base model, and how it is trained."""
 
     family: Family
     hidden: PositiveInt
@@ -38,19 +55,11 @@ class Base(BaseModel):
     heads: PositiveInt
     context: PositiveInt  # tokens of the longest document
     embedding_std: PositiveFloat
-    shares: dict[str, Annotated[float, Field(ge=0)]]  # of rows, by kind of text; relative
-    steps: PositiveInt
-    batch_size: PositiveInt
-    learning_rate: PositiveFloat
-    warmup: PositiveInt
-    weight_decay: Annotated[float, Field(ge=0)]
 
     @model_validator(mode="after")
-    def _makes_sense(self) -> "Base":
+    def _makes_sense(self) -> Self:
         if self.hidden % self.heads:
             raise ValueError(f"hidden must be a multiple of heads={self.heads}")
-        if unknown := self.shares.keys() - set(KINDS):
-            raise ValueError(f"shares: {', '.join(sorted(unknown))}, allowed: {', '.join(KINDS)}")
         return self
 
 
@@ -94,17 +103,44 @@ def pretrain_base(
     """
     knobs = Base.model_validate(base)
     words = AutoTokenizer.from_pretrained(tokenizer)
-    texts = texts_of(Reading.model_validate(reading), tables)
-    kinds = {name: documents(texts[name], words, knobs.context) for name, share in knobs.shares.items() if share}
     size = knobs.model_dump(include={"family", "hidden", "layers", "heads", "context", "embedding_std"})
     model = new_language_model(**size, vocab_size=len(words), tied=False, seed=seed)
-    plan = Plan(knobs.steps, knobs.learning_rate, knobs.warmup, log_every=max(1, knobs.steps // POINTS))
+    return read(model, words, knobs, reading, seed, context=knobs.context, keep=keep, scratch=scratch, tables=tables)
+
+
+def read(
+    model: PreTrainedModel,
+    words: PreTrainedTokenizerBase,
+    knobs: Reader,
+    reading: dict,
+    seed: int,
+    *,
+    context: int,
+    keep: Path,
+    scratch: Path,
+    tables: Mapping[str, Path],
+    precision: Literal["no", "bf16"] = "no",
+    setting: str = "",
+) -> dict:
+    """Train all weights of `model` on what base models read, `context` tokens of a text at most, and keep it.
+
+    `keep` gets a Hugging Face folder, the tokenizer `words` included. `seed` changes the order of the data; the model's
+    dropout goes by torch's own random numbers. `setting` names the run where it fails.
+
+    Metrics: `documents`, `train_loss`, what `common.training.Trained.used` has, and the `curve`.
+    """
+    texts = texts_of(Reading.model_validate(reading), tables)
+    kinds = {name: documents(texts[name], words, context) for name, share in knobs.shares.items() if share}
+    plan = Plan(
+        knobs.steps, knobs.learning_rate, knobs.warmup, log_every=max(1, knobs.steps // POINTS), precision=precision
+    )
     trained = train(
         model,
         document_loss,
         mixed_batches(kinds, knobs.shares, knobs.batch_size, seed, words.pad_token_id),
         plan,
         optimizer=adamw(model, weight_decay=knobs.weight_decay, betas=(0.9, 0.98)),
+        setting=setting,
         checkpoint=scratch / "checkpoint",
         checkpoint_every=plan.log_every * 5,
     )

@@ -11,6 +11,7 @@ from common.experts.evaluation import exam, examine
 from common.experts.similarity import alikeness, contributions, path_losses
 from common.merging import merge_state_dicts
 from common.merging.recipe import takes_base
+from common.merging.states import HEAD, tied_embedding
 from common.models import host_state
 
 State = Mapping[str, Tensor]
@@ -58,8 +59,10 @@ def merged_state(method: str, base: State, expert: State, generalist: State, set
 
 
 def cosine(base: State, expert: State, generalist: State) -> float:
-    """Of the two task vectors, all weights as one vector."""
-    vectors = [torch.cat([(state[n] - base[n]).double().flatten() for n in base]) for state in (expert, generalist)]
+    """Of the two task vectors, all weights as one vector; a head tied to the embedding counts once."""
+    tied = tied_embedding([base, expert, generalist])
+    names = [name for name in base if name != HEAD or not tied]
+    vectors = [torch.cat([(state[n] - base[n]).double().flatten() for n in names]) for state in (expert, generalist)]
     return torch.nn.functional.cosine_similarity(*vectors, dim=0).item()
 
 

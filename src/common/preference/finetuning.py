@@ -14,6 +14,7 @@ from common.errors import UserError
 from common.preference.adapters import adapter_layers, assert_moved, attach, packed_layers
 from common.preference.examples import Example
 from common.preference.losses import Used
+from common.preference.recomputing import recomputing
 from common.preference.rows import completion_log_probs, example_batches, leading, shares_prompts
 from common.preference.tuning import Tuning
 from common.training import adamw, train
@@ -122,8 +123,9 @@ def finetune(
     `reference (examples, completions)` are `reference_log_probs` of the examples, for losses that use them; for PoFT
     `(examples, models)`, a column for each aligned model. `replay` are documents by kind and the kinds' shares, as
     `common.documents.mixed_batches` takes them. `seed` changes the order of the data, the adapter's initial weights
-    and dropout. With `scratch` a run that was cut off goes on from the checkpoint there; on a packed model, whose 4-bit
-    weights are no plain tensors to load, it begins again.
+    and dropout. Activations of large models are computed again (see `common.preference.recomputing`). With `scratch` a
+    run that was cut off goes on from the checkpoint there; on a packed model, whose 4-bit weights are no plain tensors
+    to load, it begins again.
 
     Metrics, as a run of `common.sweep` returns them: `train_loss` and, for pairs, `margin` and `accuracy` at the end
     of training (see `Objective`); `curve`, the same through training; `pairs` trained on, `tokens` computed, of which
@@ -148,17 +150,18 @@ def finetune(
     tuned = model if tuning.lora is None else attach(model, tuning.lora, seed)
     torch.manual_seed(seed)  # dropout
     objective, plan = Objective(tuning.loss(), tuning.replay_weight), tuning.plan()
-    trained = train(
-        tuned,
-        objective,
-        batches,
-        plan,
-        optimizer=adamw(tuned, weight_decay=tuning.weight_decay, betas=tuning.betas),
-        evaluate=objective.seen,
-        setting=f"{tuning.method}, learning rate {tuning.learning_rate}, seed {seed}",
-        checkpoint=scratch / "checkpoint" if resumable else None,
-        checkpoint_every=plan.log_every * 5 if resumable else 0,
-    )
+    with recomputing(model):
+        trained = train(
+            tuned,
+            objective,
+            batches,
+            plan,
+            optimizer=adamw(tuned, weight_decay=tuning.weight_decay, betas=tuning.betas),
+            evaluate=objective.seen,
+            setting=f"{tuning.method}, learning rate {tuning.learning_rate}, seed {seed}",
+            checkpoint=scratch / "checkpoint" if resumable else None,
+            checkpoint_every=plan.log_every * 5 if resumable else 0,
+        )
     assert_moved(tuned)
     last = trained.curve[-1]
     replayed = sum(batches(step)[f"{REPLAY}input_ids"].numel() for step in range(tuning.steps)) if replay else 0

@@ -107,7 +107,7 @@ def _written(
         max_new_tokens=decoding.max_new_tokens,
         do_sample=False,  # `_Picked` leaves one token to take
         eos_token_id=ends or None,
-        pad_token_id=ends[0] if ends else 0,
+        pad_token_id=0,  # behind a text's end, where nothing reads it; of an end token a model may have no embedding
         use_cache=_has_cache(model),
     )
     if model.config.model_type == "recurrent_gemma":
