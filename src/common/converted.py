@@ -124,7 +124,7 @@ def weights_digest(folder: Path) -> str:
 @torch.no_grad()
 def greedy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str, characters: int) -> str:
     """The likeliest continuation of a prompt, token by token, at least so many characters unless the model ends it."""
-    start = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
+    start = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"].to(model.device)
     ids, text = start, ""
     while len(text) < characters:
         ids = torch.cat([ids, model(input_ids=ids).logits[:, -1:].argmax(-1)], dim=1)
