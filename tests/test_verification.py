@@ -317,6 +317,18 @@ def test_the_table_names_what_differs_and_why_the_gravest_first(project, capsys)
     assert shown.endswith("holds: statistical (toy statistical)")
 
 
+def test_runs_of_other_code_with_the_same_numbers_are_told_as_that(project, capsys):
+    project.publish(stamp={"code digest": "another"})
+    for name in ("results/runs.csv", "results/timing.csv", "results/tables/curve.csv"):
+        text = project.file(name).read_text()
+        project.file(name).write_text(re.sub(r"(?m)^(plain|wide|tall)(?=\d)", r"new\1", text))
+    assert verified(project).level is Level.NUMERICAL
+    show([verified(project)], "tiny", "HEAD")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "numerical the same but for the keys of runs: runs.csv" in shown
+    assert "numerical the same but for the keys of runs: tables/curve.csv" in shown
+
+
 def test_what_nothing_noted_explains_is_told_as_that(project, capsys):
     project.edit("results/runs.csv", ",110\n", ",111\n")
     show([verified(project)], "tiny", "HEAD")

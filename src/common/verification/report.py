@@ -141,7 +141,7 @@ def _by_part(one: Verified) -> list[tuple[str, Level, str]]:
             worst = max(findings, key=lambda finding: finding.level)
             counts = Counter(finding.level for finding in findings)
             spread = ", ".join(f"{counts[level]} {level.name.lower()}" for level in sorted(counts))
-            line = f"{_file(worst)}: {worst.notes[0]}" if worst.notes else ""
+            line = f"{_file(worst)}: {worst.notes[0]}" if worst.notes else _keyed(worst)
             rows.append((part, worst.level, " · ".join(x for x in (spread if len(findings) > 1 else "", line) if x)))
     return rows
 
@@ -159,8 +159,15 @@ def _by_file(one: Verified) -> list[tuple[str, Level, str]]:
             ]
             if rest := [_file(finding) for finding in alike if not finding.notes]:
                 names = f"{len(rest)} files" if level is Level.BITWISE and len(rest) > 1 else ", ".join(rest)
-                rows.append((part, level, names))
+                keyed = next((_keyed(finding) for finding in alike if not finding.notes), "")
+                rows.append((part, level, f"{keyed}: {names}" if keyed else names))
     return rows
+
+
+def _keyed(finding: Finding) -> str:
+    """What is to be told of runs and their tables where nothing but their bytes differs."""
+    same = finding.level is Level.NUMERICAL and not finding.notes and finding.part in ("runs", "tables")
+    return "the same but for the keys of runs" if same else ""
 
 
 def _more(number: int) -> str:
