@@ -68,12 +68,13 @@ def evaluate_tuned(
         "facts": facts, "unsafe_prompts": unsafe_prompts, "benign_prompts": benign_prompts, "replies": replies,
         "judged_responses": judged_responses,
     }  # fmt: skip
+    rival = _rival(models[reference], setting, tuple(files.items()))
     own, tokenizer = _start(models[start], base_dtype)
     tuned = own
     if adapter is not None:
         tuned = load_adapter(_start(models[start], base_dtype)[0], models[adapter])
         tuned = tuned if base_dtype == "nf4" else merge(tuned)
-    return _evaluated(tuned, tokenizer, own, models[reference], setting, files)
+    return _evaluated(tuned, tokenizer, own, rival, setting, files)
 
 
 def evaluate_merge(
@@ -91,6 +92,7 @@ def evaluate_merge(
         "facts": facts, "unsafe_prompts": unsafe_prompts, "benign_prompts": benign_prompts, "replies": replies,
         "judged_responses": judged_responses,
     }  # fmt: skip
+    rival = _rival(models[reference], setting, tuple(files.items()))
     own, tokenizer = _start(models[start], "float32")
     parents = [name for name in (first, second, third, fourth) if name is not None]
     origin = host_state(own)
@@ -101,7 +103,7 @@ def evaluate_merge(
             raise RuntimeError(f"{method} {settings} gives {name} itself: it merged nothing")
     model, _ = _start(models[start], "float32")
     model.load_state_dict(merged)
-    return _evaluated(model, tokenizer, own, models[reference], setting, files)
+    return _evaluated(model, tokenizer, own, rival, setting, files)
 
 
 def merge_tuned(
@@ -115,7 +117,7 @@ def merge_tuned(
 
 
 def _evaluated(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, start: PreTrainedModel, reference: Path,
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, start: PreTrainedModel, rival: tuple[str, ...],
     setting: Asking, files: dict[str, Path],
 ) -> dict[str, float]:  # fmt: skip
     return evaluate(
@@ -123,7 +125,7 @@ def _evaluated(
         tokenizer,
         setting.questions(**files),
         start=start,
-        rival=_rival(reference, setting, tuple(files.items())),
+        rival=rival,
         attacks=decodings([attack.model_dump() for attack in setting.attacks]),
     )
 
@@ -137,5 +139,8 @@ def _start(folder: Path, base_dtype: str) -> tuple[PreTrainedModel, PreTrainedTo
 
 @cache
 def _rival(folder: Path, setting: Asking, files: tuple[tuple[str, Path], ...]) -> tuple[str, ...]:
-    """What the reference wrote, once for all models that a process evaluates."""
+    """What the reference wrote, once for all models that a process evaluates.
+
+    Asked for before these are loaded: two models have room on a GPU where three have not.
+    """
     return likeliest_replies(*zoo.load(str(folder)), setting.questions(**dict(files)))

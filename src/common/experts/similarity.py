@@ -111,7 +111,7 @@ def _activations(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ask
     for text in texts:
         ids = torch.tensor([tokenizer(text)["input_ids"]], device=model.device)
         states = model(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states
-        found.append([state[0, -1] for state in states[1:]])
+        found.append([state[0, -1].clone() for state in states[1:]])  # a view would keep all of a text's states
     return {
         f"layer {number} feed-forward": torch.stack(states)
         for number, states in enumerate(zip(*found, strict=True), start=1)
