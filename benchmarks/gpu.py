@@ -1,4 +1,4 @@
-"""Memory of every training of scales, and its speed on the GPU that is there.
+"""Memory of every training and examination of scales, and training's speed on the GPU that is there.
 
     python benchmarks/gpu.py [--scale gpu ...] [--study bases ...] [--steps 20] [--plan] [--out benchmarks/gpu.md]
 
@@ -19,7 +19,7 @@ import typer
 
 from common.documents import document_loss
 from common.errors import UserError, run_command
-from common.footprint import GIB, OF_STUDY, Footprint, Training, footprint, trainings
+from common.footprint import GIB, OF_STUDY, Footprint, Training, examination, footprint, trainings
 from common.gpu_workers import packed
 from common.machine import Gpu
 from common.models import parameter_count
@@ -45,13 +45,16 @@ def main(
 ) -> None:
     """Compute memory and measure speed of what scales train."""
     scales = scale or ["gpu"]
-    every = [(one, each) for one in scales for name in study or _studies(one) for each in trainings(name, one)]
+    chosen = [(one, name) for one in scales for name in study or _studies(one)]
+    every = [(one, each) for one, name in chosen for each in trainings(name, one)]
     if not plan and not cpu and not torch.cuda.is_available():
         raise UserError("this machine has no GPU to measure: --plan computes memory, --cpu measures a small scale here")
     options = [*(f"--scale {one}" for one in scales), *(["--plan"] if plan else ["--cpu"] if cpu else [])]
     command = " ".join(["python benchmarks/gpu.py", *options])
     text = f"# What training takes on a GPU\n\nWritten by `{command}` (torch {torch.__version__}).\n\n"
-    text += memory([(one, each, footprint(each)) for one, each in every])
+    rows = [(one, each.study, each.name, f"{each.rows} × {each.length}", footprint(each)) for one, each in every]
+    rows += [(one, name, "examination", "–", examination(name, one)) for one, name in chosen]
+    text += memory(sorted(rows, key=lambda row: chosen.index(row[:2])))
     text += "\n## Speed\n\n" + (NOT_RUN if plan else speed(every, steps, side))
     if out:
         out.write_text(text)
@@ -69,23 +72,23 @@ place of `--plan` measures tokens a second, memory and the share of the bfloat16
 """
 
 
-def memory(found: list[tuple[str, Training, Footprint]]) -> str:
-    """A table of computed memory, a row for each training of a scale."""
+def memory(found: list[tuple[str, str, str, str, Footprint]]) -> str:
+    """A table of computed memory: scale, study, name, rows and tokens of each training or examination."""
     lines = [
         "## Memory, computed\n",
         "One step with weights, gradients and AdamW's moments in float32, and activations as autograd keeps them. The",
-        "last columns tell how many such runs share a GPU of so many GB, with a tenth of it left over.\n",
+        "last columns tell how many such runs share a GPU of so many GB, with a tenth of it left over. An",
+        "examination: the weights of as many models as a run holds at once, and the largest pass over a batch.\n",
         "| scale | study | training | parameters | rows × tokens | state, GB | activations, GB | in all, GB | "
         + " | ".join(f"{size}" for size in SIZES) + " |",
         "|---|---|---|---|---|---|---|---|" + "---|" * len(SIZES),
     ]  # fmt: skip
-    for scale, training, taken in found:
+    for scale, study, name, seen, taken in found:
         state = taken.weights + taken.gradients + taken.moments
         numbers = (state, taken.activations + taken.logits, taken.total)
         shared = [fit(size, taken.total) for size in SIZES]
         cells = [
-            scale, training.study, training.name,
-            f"{taken.parameters / 1e6:.2f}M", f"{training.rows} × {training.length}",
+            scale, study, name, f"{taken.parameters / 1e6:.2f}M", seen,
             *(f"{number / GIB:.2f}" for number in numbers), *shared,
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")

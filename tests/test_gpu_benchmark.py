@@ -47,8 +47,11 @@ def test_every_training_is_computed_and_measured_on_a_cpu(called, tmp_path):
     shown = called("--scale", "tiny", "--study", "quantization", "--cpu", "--steps", 2, "--side", 64, "--out", page)
     assert shown.exit_code == 0, shown.output
     names = {("tiny", "quantization", each.name) for each in trainings("quantization", "tiny")}
+    examined = ("tiny", "quantization", "examination")
     computed, measured = rows(page.read_text(), "Memory"), rows(page.read_text(), "Speed")
-    assert computed.keys() == measured.keys() == names
+    assert measured.keys() == names
+    assert computed.keys() == names | {examined}
+    assert computed[examined][1] == "–"
     assert all(int(row[-1]) == benchmark.CORES for row in computed.values())  # tiny ones fit by the dozen
     for precision, tokens, share, memory in measured.values():
         assert precision == "no"
@@ -91,6 +94,7 @@ def test_a_head_that_is_the_embedding_too_counts_as_a_head(monkeypatch):
 
 def test_several_scales_stand_in_one_table_and_one_lacks_studies(called, monkeypatch):
     monkeypatch.setattr(benchmark, "footprint", lambda training: Footprint(1, 1, 1, 1, 1, 1))
+    monkeypatch.setattr(benchmark, "examination", lambda study, scale: Footprint(1, 1, 0, 0, 1, 0))
     page = called("--scale", "tiny", "--scale", "smollm2", "--plan").output
     found = rows(page, "Memory")
     assert {row[:2] for row in found if row[0] == "smollm2"} == {("smollm2", "merging"), ("smollm2", "alignment")}

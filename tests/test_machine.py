@@ -14,7 +14,7 @@ from common.cells import checked_cells
 from common.cli import _ready
 from common.environment import CLUSTER
 from common.errors import UserError
-from common.footprint import GIB, OF_STUDY, Training, footprint, on_meta, trainings
+from common.footprint import GIB, OF_STUDY, Training, examination, footprint, largest, on_meta, studies, trainings
 from common.gpu_workers import CONTEXT, packed, workers
 from common.machine import VISIBLE, Gpu, check_machine, needs
 from common.models import new_language_model, parameter_count
@@ -22,7 +22,8 @@ from common.preference import recomputing
 from common.project import ROOT
 from common.quantization.memory import training_memory
 from common.quantization.recipe import Recipe
-from common.scales import has_section, section, studies
+from common.scales import has_section, section
+from common.scales import studies as every_study
 from common.sweep import sweep
 from given_models import FURTHER, LIMIT, give_model
 
@@ -35,7 +36,7 @@ def gpu(memory_gb, device="0"):
 
 
 def listed(scale):
-    """GB of each training, by study and name, on the page of computed memory."""
+    """GB of each training and of an examination, by study and name, on the page of computed memory."""
     page = (ROOT / "benchmarks/gpu.md").read_text()
     cells = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith(f"| {scale} |")]
     return {(study, name): float(total) for _, study, name, *_, total, _, _, _ in cells}
@@ -52,7 +53,7 @@ def test_models_of_the_gpu_scale_have_the_stated_sizes():
         for study in OF_STUDY
         for each in trainings(study, "gpu")
     }
-    assert set(listed("gpu")) == set(sizes)
+    assert set(listed("gpu")) == set(sizes) | {(study, "examination") for study in OF_STUDY}
     assert all(10e6 <= size <= 124e6 for (study, _), size in sizes.items() if study == "quantization")
     assert all(50e6 <= size <= 60e6 for (study, _), size in sizes.items() if study in ("bases", "merging", "alignment"))
     arms = {name: size for (study, name), size in sizes.items() if study == "hallucination"}
@@ -68,16 +69,23 @@ def test_models_of_the_gpu_scale_have_the_stated_sizes():
 def test_models_of_the_smollm2_scale_are_the_packaged_one_and_every_training_fits():
     found = [each for study in ("merging", "alignment") for each in trainings(study, "smollm2")]
     assert len(found) == 12
-    assert set(listed("smollm2")) == {(each.study, each.name) for each in found}
+    examined = {(study, "examination") for study in ("merging", "alignment")}
+    assert set(listed("smollm2")) == {(each.study, each.name) for each in found} | examined
     assert {parameter_count(on_meta(each)) for each in found} == {134_515_008}
-    largest = max(footprint(each).total for each in found if each.rows >= 32)
-    assert largest > GIB
-    assert packed(gpu(needs("smollm2").memory_gb), largest, cores=1) == 1
+    most = max(footprint(each).total for each in found if each.rows >= 32)
+    assert most > GIB
+    assert packed(gpu(needs("smollm2").memory_gb), most, cores=1) == 1
 
 
-def test_adapters_on_the_papers_models_fit_and_nothing_else_is_trained(monkeypatch):
-    sizes = MistralConfig(max_position_embeddings=256, rope_theta=1e4, dtype="float32")  # its defaults are the first 7B
-    monkeypatch.setattr(foot, "config_of", lambda given, scale: sizes)
+@pytest.fixture
+def papers(monkeypatch):
+    """The papers' models have the sizes of the first 7B of Mistral, which are that class's defaults."""
+    sizes = MistralConfig(max_position_embeddings=256, rope_theta=1e4, dtype="float32")
+    monkeypatch.setattr(studies, "config_of", lambda given, scale: sizes)
+
+
+@pytest.mark.usefixtures("papers")
+def test_adapters_on_the_papers_models_fit_and_nothing_else_is_trained():
     found = trainings("alignment", "paper")
     ranks = [("sft", 64), ("dpo", 16)]
     assert [(each.name, each.rank) for each in found] == ranks + [(f"instruct, {name}", rank) for name, rank in ranks]
@@ -85,12 +93,21 @@ def test_adapters_on_the_papers_models_fit_and_nothing_else_is_trained(monkeypat
     assert taken.total > 4 * 7e9
     assert packed(gpu(needs("paper").memory_gb), taken.total, cores=1) == 1
     assert taken.moments < taken.weights / 10
-    assert packed(gpu(44.5), taken.total, cores=1) == 1  # what the smallest GPU sold as 48 GB, an L40S, has to give
+
+
+@pytest.mark.usefixtures("papers")
+def test_the_papers_models_are_examined_in_the_stated_memory_and_in_no_gigabyte_less():
+    taken, stated = largest("alignment", "paper"), needs("paper").memory_gb
+    assert taken == examination("alignment", "paper").total > 3 * 4 * 7e9
+    assert packed(gpu(stated), taken, cores=1) == 1
+    with pytest.raises(UserError, match="a run takes"):
+        packed(gpu(stated - 1), taken, cores=1)
+    assert stated < 139  # what a GPU sold as 141 GB, an H200, has to give
 
 
 def kept(layers=1, **changes):
     """Activations of a tiny Llama of so many layers."""
-    make = foot._plain(shape("llama", layers=layers), 96)
+    make = studies._plain(shape("llama", layers=layers), 96)
     return footprint(Training("toy", "", make, 4, 16, **{"tuned": True, **changes})).activations
 
 
@@ -115,11 +132,11 @@ def test_a_given_model_has_the_footprint_of_its_own_sizes_and_no_training_where_
     folder = give_model(tmp_path / "given", tied=tied, dtype="bfloat16")
     knobs = section("tiny", "merging") | {"vocab_size": None}
     base = {"model": str(folder), "context": LIMIT, "further": FURTHER | {"precision": "bf16"}}
-    first, *others = [Training("merging", *each) for each in foot._merging(knobs | {"base": base}, "tiny")]
+    first, *others = [Training("merging", *each) for each in studies._merging(knobs | {"base": base}, "tiny")]
     assert (first.rows, first.length, first.precision) == (FURTHER["batch_size"], LIMIT, "bf16")
     count = sum(weight.numel() for weight in AutoModelForCausalLM.from_pretrained(folder).parameters())
     assert footprint(first).weights == 4 * count  # float32, whatever the folder has
-    taken = foot._merging(knobs | {"base": base | {"further": None}}, "tiny")
+    taken = studies._merging(knobs | {"base": base | {"further": None}}, "tiny")
     assert [each[0] for each in taken] == [each.name for each in others]
 
 
@@ -148,7 +165,7 @@ def shape(family, **sizes):
 
 
 def toy(family="llama", rows=4, **changes):
-    make = foot._plain(shape(family), 96)
+    make = studies._plain(shape(family), 96)
     return Training("toy", family, **{"make": make, "rows": rows, "length": 16, **changes})
 
 
@@ -218,8 +235,9 @@ def test_a_small_gpu_beside_a_large_one_is_left_out(monkeypatch):
 
 
 @pytest.mark.parametrize("scale", ["gpu", "smollm2"])
-def test_a_gpu_sold_as_24_gb_is_enough_and_carries_every_training(scale):
+def test_a_gpu_sold_as_24_gb_is_enough_and_carries_every_run(scale):
     assert check_machine(scale, [gpu(21.9)])  # what the smallest of them, an A10, has to give
+    assert listed(scale)
     for name, total in listed(scale).items():
         assert packed(gpu(needs(scale).memory_gb), int(total * GIB), cores=1) == 1, name
 
@@ -228,9 +246,8 @@ def test_what_each_study_takes_is_asked_before_any_runs_and_workers_get_the_gpus
     monkeypatch.delenv(CLUSTER, raising=False)
     monkeypatch.setattr(machine, "gpus", lambda: [gpu(4, "0"), gpu(80, "3"), gpu(24, "GPU-8f")])
     monkeypatch.setattr("common.sweep.cores", lambda: 4)
-    monkeypatch.setattr(foot, "trainings", lambda study, scale: [study])
-    taken = dict.fromkeys(studies(), 18) | {"quantization": 2}
-    monkeypatch.setattr(foot, "footprint", lambda study: SimpleNamespace(total=taken[study] * GIB))
+    taken = dict.fromkeys(every_study(), 18) | {"quantization": 2}
+    monkeypatch.setattr(foot, "largest", lambda study, scale: taken[study] * GIB)
     found = _ready("gpu", "")
     assert set(found) == {study for at, study in EVERY if at == "gpu"}
     assert found["quantization"] == ["3", "3", "GPU-8f", "GPU-8f"]
@@ -242,7 +259,7 @@ def test_what_each_study_takes_is_asked_before_any_runs_and_workers_get_the_gpus
 
 @pytest.mark.parametrize("lora", [None, {}])
 def test_a_tuning_without_an_adapter_has_rank_nought(lora):
-    *_, rank, _ = foot._tuned("sft", None, {"batch_size": 1, "method": "sft", "lora": lora}, 16)
+    *_, rank, _ = studies._tuned("sft", None, {"batch_size": 1, "method": "sft", "lora": lora}, 16)
     assert rank == 0
 
 

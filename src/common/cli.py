@@ -83,12 +83,12 @@ def _ready(scale: str, study: str) -> dict[str, list[str]]:
 
 def _devices(study: str, scale: str, found: list["Gpu"]) -> list[str]:
     """Each of these GPUs as many times as it has room for a study's largest run; `UserError` where one has none."""
-    from common.footprint import footprint, trainings
+    from common.footprint import largest
     from common.gpu_workers import packed
     from common.sweep import cores
 
-    largest = max(footprint(training).total for training in trainings(study, scale))
-    return [gpu.device for gpu in found for _ in range(packed(gpu, largest, max(1, cores() // len(found))))]
+    taken = largest(study, scale)
+    return [gpu.device for gpu in found for _ in range(packed(gpu, taken, max(1, cores() // len(found))))]
 
 
 @contextmanager

@@ -1,130 +1,24 @@
-"""What training takes of a GPU's memory, told without a GPU: models on the meta device, steps of tensors without data.
-
-Parameters are float32, as are gradients and AdamW's two moments. Activations are what autograd saves of a forward pass,
-autocast's copies of weights among them; the gradient of the logits, the largest of what comes and goes, is counted on
-top. Of a large model that is fine-tuned (see common.preference.recomputing) these are its layers' inputs and all of the
-largest layer's. A run needs a little more: the kernels' workspace, and what PyTorch's allocator cannot fill. Of an LSTM
-it does not see what the fused kernel keeps.
-"""
+"""What studies train at a scale: each model, and how much it sees at once."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.autograd.graph import saved_tensors_hooks
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM
 
 from common.architectures import Shape, build
-from common.architectures.recurrence import with_parallel_scan
 from common.bases.given import Given
 from common.bases.locating import config_of
 from common.bases.start import given_model
 from common.errors import UserError
 from common.expansion.sizes import grown_sizes, resized
-from common.models import new_language_model, parameter_count
-from common.preference.recomputing import recomputing
+from common.footprint.counting import Training
+from common.models import new_language_model
 from common.scales import section
 
-WORD = 4  # bytes of a float32
-GIB = 2**30
 PAIR = 2  # completions of a preference pair
-STEPWISE = ("lstm", "mamba2", "xlstm")
-"""Families whose layers go through a text step by step, in Python: a short one is measured and counts by its tokens."""
-SHORT = 32  # tokens of that
 
 Knobs = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Training:
-    """A model that a study trains, and how much it sees at once."""
-
-    study: str
-    name: str
-    make: Callable[[], nn.Module]
-    rows: int
-    length: int  # tokens
-    precision: str = "no"
-    rank: int = 0  # of an adapter on all linear layers, which alone is trained; 0 where all weights are
-    tuned: bool = False  # by common.preference.finetuning
-
-
-@dataclass(frozen=True)
-class Footprint:
-    """Parameters, those of an adapter among them, and bytes of one training step by what they are for."""
-
-    parameters: int
-    weights: int
-    gradients: int
-    moments: int
-    activations: int
-    logits: int
-
-    @property
-    def total(self) -> int:
-        return self.weights + self.gradients + self.moments + self.activations + self.logits
-
-
-def footprint(training: Training) -> Footprint:
-    """Memory of one step of a training."""
-    config = on_meta(training).config
-    with FakeTensorMode():
-        model = with_parallel_scan(AutoModelForCausalLM.from_config(config))
-        count = parameter_count(model)
-        adapter = _adapter(model, training.rank)
-        stepwise = model.config.model_type in STEPWISE
-        rows, length = (1, min(SHORT, training.length)) if stepwise else (training.rows, training.length)
-        saved, logits = (_tuning_saved if training.tuned else _saved)(model, rows, length, training.precision)
-    share = training.rows * training.length / (rows * length)
-    trained = adapter or count
-    bytes_of = (count + adapter, trained, 2 * trained)
-    return Footprint(count + adapter, *(WORD * each for each in bytes_of), round(saved * share), round(logits * share))
-
-
-def on_meta(training: Training) -> nn.Module:
-    """The model with shapes and no data."""
-    with torch.device("meta"):
-        return training.make()
-
-
-def _adapter(model: nn.Module, rank: int) -> int:
-    head = model.get_output_embeddings()
-    layers = [module for module in model.modules() if isinstance(module, nn.Linear) and module is not head]
-    return sum(rank * (layer.in_features + layer.out_features) for layer in layers)
-
-
-def _saved(model: nn.Module, rows: int, length: int, precision: str) -> tuple[int, int]:
-    """Bytes that autograd saves of a forward pass, each storage once and parameters left out, and of the logits."""
-    kept: dict[int, torch.UntypedStorage] = {}  # held, so that no storage takes another's place
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage._cdata] = storage
-        return tensor
-
-    ids = torch.zeros(rows, length, dtype=torch.long)
-    half = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
-    with saved_tensors_hooks(pack, lambda tensor: tensor), half:
-        logits = model.train()(input_ids=ids, use_cache=False).logits.float()
-        loss = nn.functional.cross_entropy(logits.flatten(0, 1), ids.flatten())
-    own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
-    saved = sum(storage.nbytes() for key, storage in kept.items() if key not in own)
-    del loss  # the graph, which holds what was saved, had to live until now
-    return saved, logits.nbytes
-
-
-def _tuning_saved(model: PreTrainedModel, *seen: Any) -> tuple[int, int]:
-    """As `_saved`, but where layers are computed again, with that one of them beside which keeps most."""
-    with recomputing(model) as layers:
-        found = [_saved(model, *seen)]
-        for layer in {(type(layer), parameter_count(layer)): layer for layer in layers}.values():
-            layer.gradient_checkpointing = False
-            found.append(_saved(model, *seen))
-            layer.gradient_checkpointing = True
-    return max(found)
 
 
 def trainings(study: str, scale: str) -> list[Training]:
