@@ -219,7 +219,7 @@ def test_the_papers_scale_is_refused_by_what_is_missing_first(monkeypatch):
         _ready("paper", "alignment")
     monkeypatch.setattr(hub, "check_hub", lambda scale, names: None)
     monkeypatch.setattr("common.machine.gpus", lambda: [])
-    with pytest.raises(UserError, match="the scale paper needs 1 GPU of 108 GB, this machine has none"):
+    with pytest.raises(UserError, match="the scale paper needs 1 GPU of 78 GB, this machine has none"):
         _ready("paper", "alignment")
 
 

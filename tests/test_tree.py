@@ -18,7 +18,7 @@ FLOORS = (
     {"hub", "machine", "signature", "sources"},
     {"gpu_workers", "notebooks"},
     {"architectures", "corpus", "knowledge", "tables", "tokenizer", "models", "batches", "documents", "zoo", "units"},
-    {"packaged", "training", "scoring", "judges"},
+    {"packaged", "sharded", "training", "scoring", "judges"},
     {"converted", "landscape", "connectivity", "digits", "distributed", "tasks"},
     {"sweep"},
     {"bases", "expansion", "hallucination", "merging", "pairs", "preference", "quantization"},
