@@ -3,9 +3,10 @@
 Runs the notebook's cells in this process, its sweeps too, where the cache lacks them: what comes out must be what the
 pipeline's worker processes gave, pictures aside. So must what comes from the rows of the last commit alone. Then a
 sweep whose keys are all in the cache is taken from there; a key that is not is an effect of the changed parameter
-already, and the notebook goes no further. Prints a JSON object for each study: `changed`, the results and figures' data
-that came out otherwise than the pipeline's, `redrawn`, those that did from git's rows, and `effects`, parameter →
-effect, or null.
+already, and the notebook goes no further. Some of the runs that the cache lacks are done on a pretended GPU as well.
+Prints a JSON object for each study: `changed`, the results and figures' data that came out otherwise than the
+pipeline's, `redrawn`, those that did from git's rows, `on_gpu`, how far each function's metrics are there from the
+CPU's (see on_gpu.py), and `effects`, parameter → effect, or null.
 """
 
 import copy
@@ -35,6 +36,7 @@ from common.study import Study
 from common.sweep import Kept, Sweep, sweep
 from common.sweep.records import code_of
 from common.sweep.workers import Pool
+from on_gpu import OnGpu
 
 PARTS = ("results", "figures")
 OTHER = {
@@ -85,11 +87,15 @@ def perturbed(value: object, path: str) -> Iterator[tuple[str, object]]:
         yield path, value + 1 if isinstance(value, int) else value * 1.5 or 0.5
 
 
-def in_this_process(pool, jobs):
-    for job in jobs:
-        _, reason = pool._cell(job, os.getpid())
-        assert reason is None, reason
-        yield job
+def in_this_process(gpu):
+    def done(pool, jobs):
+        for job in jobs:
+            _, reason = pool._cell(job, os.getpid())
+            assert reason is None, reason
+            gpu.again(pool, job, pool.cache.read(job.key, print))
+            yield job
+
+    return done
 
 
 def no_new_runs(pool, jobs):
@@ -178,7 +184,8 @@ def examined(study: str, scale: str, work: Path) -> dict[str, object]:
     nothing_in_git = patch("common.study.committed_records", lambda folder, root: {})
     there = {f"{part}/{name}": value for part in PARTS for name, value in files(ROOT / part / scale / study).items()}
     with without_pictures(study):
-        with patch.object(Pool, "done", in_this_process), nothing_in_git:
+        gpu = OnGpu()
+        with patch.object(Pool, "done", in_this_process(gpu)), nothing_in_git:
             expected = outcome(notebook, parameters, work)
         assert len(str(expected)) == 64, expected
         made = files(work)
@@ -193,7 +200,8 @@ def examined(study: str, scale: str, work: Path) -> dict[str, object]:
                         found = outcome(notebook, parameters | {name: other}, work)
                         same, ended = found == expected, len(str(found)) == 64
                         effects[path] = None if same else "other results" if ended else found
-    return {"changed": unlike(made, there), "redrawn": unlike(redrawn, made), "effects": effects}
+    unlike_there, unlike_made = unlike(made, there), unlike(redrawn, made)
+    return {"changed": unlike_there, "redrawn": unlike_made, "on_gpu": gpu.apart, "effects": effects}
 
 
 def unlike(some: dict[str, str], others: dict[str, str]) -> list[str]:

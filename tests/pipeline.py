@@ -92,16 +92,6 @@ def forget_some(checkout):
     return by_function.keys()
 
 
-def computes_the_same_on_a_gpu(checkout, studies):
-    """Runs of every function of these studies, in a process of their own, on a pretended GPU: see on_gpu.py."""
-    program = Path(__file__).parent / "on_gpu.py"
-    output = checkout.ok(sys.executable, str(program), "tiny", *studies)
-    for study, found in json.loads(output.strip().splitlines()[-1]).items():
-        assert found["left_out"] == [], study
-        # Of float32 operations in another order, through tens of steps; a wrong number is further off.
-        assert {name: far for name, far in found["apart"].items() if far > 1e-3} == {}, study
-
-
 def makes_the_same_again(checkout, runs):
     """In one process of its own, runs that are lost among them, and from git's rows alone: see perturb.py.
 
@@ -119,5 +109,8 @@ def makes_the_same_again(checkout, runs):
     for study, found in json.loads(output.strip().splitlines()[-1]).items():
         assert found["changed"] == [], study
         assert found["redrawn"] == [], study
+        assert found["on_gpu"], study
+        # Float32 in another order of operations, through tens of steps: what is wrong is further off.
+        assert {name: far for name, far in found["on_gpu"].items() if far > 1e-3} == {}, study
         assert len(found["effects"]) > 15
         assert [name for name, effect in found["effects"].items() if effect is None] == [], study

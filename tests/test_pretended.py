@@ -1,0 +1,62 @@
+"""The pretended GPU refuses what a GPU refuses, and computes what the CPU does."""
+
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+TRAINED = """
+    from common.models import new_language_model
+    from common.training import Plan, adamw, language_loss, train
+
+    def trained():
+        model = new_language_model(
+            family="llama", hidden=16, layers=2, heads=2, context=32, embedding_std=0.3, tied=True, vocab_size=64, seed=0
+        )
+        ids = torch.arange(128).remainder(64).view(8, 16)
+        plan = Plan(10, 1e-2, 2, log_every=5)
+        return train(model, language_loss, lambda step: {"input_ids": ids}, plan, optimizer=adamw(model, weight_decay=0.1))
+"""
+
+
+def done(code, *more):
+    """What a program prints whose last line does something in a process of its own."""
+    lines = [
+        "import json",
+        "import torch",
+        "from pretended import GPU, pretended",
+        *map(textwrap.dedent, (*more, code)),
+    ]
+    command = [sys.executable, "-c", "\n".join(lines)]
+    return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("code", "refused"),
+    [
+        ("torch.ones(3, device=GPU) + torch.ones(3)", "on the CPU are (3,)"),
+        ("torch.nn.Linear(3, 2).to(GPU)(torch.ones(1, 3))", "on the CPU are (1, 3)"),
+        ("torch.zeros(3).index_select(0, torch.arange(2).to(GPU))", "on the CPU are (3,)"),
+        ("torch.ones(3, device=GPU).numpy()", "numpy"),
+        ("torch.ones(3, device=GPU) + torch.ones(())", None),
+        ("torch.ones(3, device=GPU)[torch.arange(2)]", None),
+        ("torch.ones(3, device=GPU).cpu().numpy()", None),
+    ],
+)
+def test_what_forgets_where_its_tensors_are_fails_as_on_a_gpu(code, refused):
+    ended = done(f"with pretended():\n    {code}")
+    assert ended.returncode == (refused is not None), ended.stderr
+    assert refused is None or refused in ended.stderr.strip().splitlines()[-1]
+
+
+def test_training_there_says_so_and_gives_the_cpus_losses():
+    show = "print(json.dumps([[each.used['device'], each.curve] for each in (there, here)]))"
+    ended = done(f"with pretended():\n    there = trained()\nhere = trained()\n{show}", TRAINED)
+    assert ended.returncode == 0, ended.stderr
+    (device, curve), (other, expected) = json.loads(ended.stdout)
+    assert (device, other) == ("pretended", "cpu")
+    assert [row["loss"] for row in curve] == pytest.approx([row["loss"] for row in expected], rel=1e-5)
+    assert curve[-1]["loss"] < curve[0]["loss"] / 2
