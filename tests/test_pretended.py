@@ -14,11 +14,13 @@ TRAINED = """
 
     def trained():
         model = new_language_model(
-            family="llama", hidden=16, layers=2, heads=2, context=32, embedding_std=0.3, tied=True, vocab_size=64, seed=0
+            family="llama", hidden=16, layers=2, heads=2, context=32, embedding_std=0.3, tied=True, vocab_size=64,
+            seed=0,
         )
         ids = torch.arange(128).remainder(64).view(8, 16)
         plan = Plan(10, 1e-2, 2, log_every=5)
-        return train(model, language_loss, lambda step: {"input_ids": ids}, plan, optimizer=adamw(model, weight_decay=0.1))
+        optimizer = adamw(model, weight_decay=0.1)
+        return train(model, language_loss, lambda step: {"input_ids": ids}, plan, optimizer=optimizer)
 """
 
 
