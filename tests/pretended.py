@@ -75,6 +75,13 @@ class There(Tensor):
         return self.held.data_ptr()
 
 
+class Generator(torch.Generator):
+    """Random numbers, for whatever device: of the CPU."""
+
+    def __new__(cls, device: object = "cpu") -> "Generator":
+        return super().__new__(cls, "cpu")
+
+
 class Machine(TorchDispatchMode):
     """Sends there what is made there."""
 
@@ -88,7 +95,7 @@ def pretended() -> Iterator[None]:
     AcceleratorState._reset_state(reset_partial_state=True)
     swaps = torch.__future__.get_swap_module_params_on_conversion()
     torch.__future__.set_swap_module_params_on_conversion(True)
-    generator, flatten = torch.Generator, safetensors.torch._flatten_as_ptr
+    flatten = safetensors.torch._flatten_as_ptr
 
     def written(tensors: Mapping[str, Tensor], *more: object) -> object:
         return flatten({name: getattr(tensor, "held", tensor) for name, tensor in tensors.items()}, *more)
@@ -99,7 +106,7 @@ def pretended() -> Iterator[None]:
             PartialState()
             PartialState._shared_state["device"] = GPU
             with (
-                patch("torch.Generator", lambda device="cpu": generator("cpu")),
+                patch("torch.Generator", Generator),
                 patch("safetensors.torch._flatten_as_ptr", written),
                 Machine(),
             ):
