@@ -33,6 +33,9 @@ EVERY = {
 # wait for one another, and training a tiny model takes ten times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# What tests expect are a CPU's numbers.
+os.environ.setdefault("ACCELERATE_TORCH_DEVICE", "cpu")
+
 # How long an example takes says how busy the machine is, and nothing about the code.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")

@@ -1,11 +1,13 @@
 """Runs done again on a pretended GPU (see pretended.py), and how far their numbers are from the CPU's."""
 
+import math
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from inspect import signature
 from pathlib import Path
 
+from common.alignment.runs import _rival
 from common.sweep.records import Record
 from common.sweep.workers import Job, Pool
 from pretended import GPU, pretended
@@ -39,8 +41,9 @@ def apart(one: object, other: object) -> float:
     if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         return max((apart(*pair) for pair in zip(one, other, strict=True)), default=0.0)
     if all(isinstance(each, int | float) and not isinstance(each, bool) for each in (one, other)):
-        return abs(one - other) / max(1.0, abs(other))
-    return 0.0 if one == other else float("inf")
+        far = abs(one - other) / max(1.0, abs(other))
+        return far if math.isfinite(far) else math.inf  # what is no number is told as a difference
+    return 0.0 if one == other else math.inf
 
 
 class OnGpu:
@@ -61,6 +64,7 @@ class OnGpu:
             return
         seen |= own
         self._done[name] += 1
+        _rival.cache_clear()  # what the CPU wrote is not to stand for it
         with tempfile.TemporaryDirectory() as folder:
             given = {place: Path(folder) / place for place in ("keep", "scratch")}
             given = {place: path for place, path in given.items() if place in signature(pool.run).parameters}

@@ -111,6 +111,6 @@ def makes_the_same_again(checkout, runs):
         assert found["redrawn"] == [], study
         assert found["on_gpu"], study
         # Float32 in another order of operations, through tens of steps: what is wrong is further off.
-        assert {name: far for name, far in found["on_gpu"].items() if far > 1e-3} == {}, study
+        assert {name: far for name, far in found["on_gpu"].items() if far > 5e-3} == {}, study
         assert len(found["effects"]) > 15
         assert [name for name, effect in found["effects"].items() if effect is None] == [], study

@@ -2,8 +2,8 @@
 
 As on a GPU, an operation on tensors of both devices raises, save for CPU tensors of no dimension and CPU indices, and
 what is there has no `.numpy()`. So code that forgets where its tensors are fails here as it would there. What a GPU
-computes by other kernels, in other precisions or out of order, this cannot tell; nor does it take 4-bit weights, which
-bitsandbytes moves itself.
+computes by other kernels, in other precisions or out of order, this cannot tell, nor whether random numbers are drawn
+where they are wanted; nor does it take 4-bit weights, which bitsandbytes moves itself.
 
 In a process of its own: PyTorch takes one device of its users' making.
 """
@@ -20,6 +20,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+
+from common.machine import DEVICE
 
 _setup_privateuseone_for_python_backend("pretended")
 GPU = torch.device("pretended", 0)
@@ -102,7 +104,7 @@ def pretended() -> Iterator[None]:
 
     try:
         with patch.dict(os.environ):
-            os.environ.pop("ACCELERATE_USE_CPU", None)
+            os.environ.pop(DEVICE, None)
             PartialState()
             PartialState._shared_state["device"] = GPU
             with (

@@ -1,5 +1,8 @@
 """Scales for GPUs and hubs, without either: what they need is computed, and what is missing is one line beforehand."""
 
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -103,6 +106,39 @@ def test_the_papers_models_are_examined_in_the_stated_memory_and_in_no_gigabyte_
     with pytest.raises(UserError, match="a run takes"):
         packed(gpu(stated - 1), taken, cores=1)
     assert stated < 79  # what a GPU sold as 80 GB has to give
+
+
+HELD = """
+import os
+from unittest.mock import patch
+
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+from common.models import device
+from common.study import Study
+
+with patch("torch.cuda.is_available", lambda: True):
+    Study("merging")
+    first = device().type
+    AcceleratorState._reset_state(reset_partial_state=True)
+    print(first, Accelerator().device.type, device().type, repr(os.environ["CUDA_VISIBLE_DEVICES"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("scale", "given", "told"),
+    [
+        ("tiny", {}, "cpu cpu cpu ''"),
+        ("tiny", {"ACCELERATE_TORCH_DEVICE": "cuda"}, "cuda cuda cuda '1'"),
+        ("gpu", {}, "cuda cuda cuda '1'"),
+    ],
+)
+def test_a_scale_without_a_gpu_is_computed_on_the_cpu_also_where_there_is_one(tmp_path, scale, given, told):
+    own = {name: value for name, value in os.environ.items() if name != "ACCELERATE_TORCH_DEVICE"}
+    own |= {"COMPENDIUM_SCALE": scale, "COMPENDIUM_WORK": str(tmp_path), "CUDA_VISIBLE_DEVICES": "1", **given}
+    ended = subprocess.run([sys.executable, "-c", HELD], env=own, capture_output=True, text=True, check=False)
+    assert ended.stdout.strip() == told, ended.stderr
 
 
 def kept(layers=1, **changes):

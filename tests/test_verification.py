@@ -325,8 +325,8 @@ def test_runs_of_other_code_with_the_same_numbers_are_told_as_that(project, caps
     assert verified(project).level is Level.NUMERICAL
     show([verified(project)], "tiny", "HEAD")
     shown = " ".join(capsys.readouterr().out.split())
-    assert "numerical the same but for the keys of runs: runs.csv" in shown
-    assert "numerical the same but for the keys of runs: tables/curve.csv" in shown
+    assert "numerical every number the same: runs.csv" in shown
+    assert "numerical every number the same: tables/curve.csv" in shown
 
 
 def test_what_nothing_noted_explains_is_told_as_that(project, capsys):

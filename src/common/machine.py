@@ -10,6 +10,7 @@ from common.scales import has_section, section
 
 GIB = 2**30
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+DEVICE = "ACCELERATE_TORCH_DEVICE"  # what accelerate takes for its choice
 
 
 class Needs(BaseModel):
@@ -54,6 +55,17 @@ def needs(scale: str) -> Needs | None:
         first = error.errors()[0]
         place = ".".join(["machine", *map(str, first["loc"])])
         raise UserError(f"scales/{scale}.yaml: {place} is {first['input']!r}: {first['msg']}") from error
+
+
+def hold_to_cpu(scale: str) -> None:
+    """Have this process, and those that it starts, compute on the CPU where a scale asks for no GPU.
+
+    Also where there is one, CUDA's or Apple's: numbers are to be those of a machine without. Whoever sets the variable
+    `ACCELERATE_TORCH_DEVICE` decides instead.
+    """
+    if needs(scale) is None and DEVICE not in os.environ:
+        os.environ[DEVICE] = "cpu"
+        os.environ[VISIBLE] = ""  # libraries ask CUDA, not accelerate
 
 
 def check_machine(scale: str, found: list[Gpu] | None = None) -> list[Gpu]:

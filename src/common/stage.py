@@ -18,6 +18,7 @@ from common.environment import CLUSTER, STARTER
 from common.errors import UserError
 from common.files import atomic_folder, digest, write_atomic
 from common.ledger import settle
+from common.machine import hold_to_cpu
 from common.processes import exit_with, only_one
 from common.project import BUILD, CACHE, DATA, ROOT, check_own
 from common.scales import lent_scale, section
@@ -99,6 +100,7 @@ def checkpoints(scale: str) -> None:
     from common.sweep import folders
     from common.sweep.records import publish
 
+    hold_to_cpu(scale)
     models = merged_models(scale) | base_models(scale)
     with atomic_folder(BUILD / "checkpoints" / scale) as folder:
         for name, kept in zip(models, folders(list(models.values())), strict=True):

@@ -19,7 +19,7 @@ from common.errors import UserError
 from common.evidence import Claim, claims_table, decide, write_claims
 from common.figures import save_figure
 from common.files import write_atomic
-from common.machine import needs
+from common.machine import hold_to_cpu
 from common.project import BUILD, DATA, ROOT
 from common.sweep import Kept, Sweep, sweep
 from common.sweep.records import Record, committed_records, table_rows, to_csv
@@ -31,9 +31,7 @@ class Study:
     def __init__(self, name: str):
         self.name = name
         self.scale = os.environ.get(SCALE, "laptop")  # by hand: the scale whose values the notebook holds
-        if needs(self.scale) is None:
-            # Also where there is a GPU, or Apple's: numbers are to be those of a machine without.
-            os.environ.setdefault("ACCELERATE_USE_CPU", "true")
+        hold_to_cpu(self.scale)
         self.folder = Path(os.environ.get(WORK) or BUILD / "lab" / name)
         for part in ("results", "figures"):
             shutil.rmtree(self.folder / part, ignore_errors=True)

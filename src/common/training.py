@@ -122,7 +122,7 @@ def train(
     logged = start
     for step in range(start, plan.steps):
         model.train()
-        # The host goes on while a GPU computes: it waits for it where losses are looked at, and nowhere else.
+        # The host goes on while a GPU computes: this loop waits for it where losses are looked at, and nowhere else.
         tensors = {name: value.to(accelerator.device, non_blocking=True) for name, value in batch(step).items()}
         with accelerator.autocast():
             value = loss(model, tensors)

@@ -91,7 +91,7 @@ def _end_by_tokenizer(network: PreTrainedModel, words: PreTrainedTokenizerBase) 
     ends = named if isinstance(named, list) else [] if named is None else [named]
     if words.eos_token_id in ends:
         return False
-    network.generation_config.eos_token_id = [words.eos_token_id, *ends]  # the first pads: others may be no token
+    network.generation_config.eos_token_id = [words.eos_token_id, *ends]  # other programs pad with the first
     return True
 
 

@@ -121,7 +121,10 @@ def load_adapter(model: PreTrainedModel, folder: Path, *, trainable: bool = Fals
         if not (folder / file).is_file():
             raise UserError(f"{folder} holds no {file}")
     try:
-        adapted = PeftModel.from_pretrained(model, folder, is_trainable=trainable, use_safetensors=True)
+        # peft's own choice is the GPU, wherever the model is.
+        adapted = PeftModel.from_pretrained(
+            model, folder, is_trainable=trainable, use_safetensors=True, torch_device=str(model.device)
+        )
     except (ValueError, RuntimeError) as error:
         raise UserError(f"the adapter in {folder} does not fit: {str(error).splitlines()[0]}") from error
     assert_moved(adapted)

@@ -36,8 +36,6 @@ def score_tasks(
     """
     check_out(out)
     model, tokenizer = _loaded(name)
-    if torch.cuda.is_available():
-        model.to("cuda")
     about = {"name": name, "class": type(model).__name__, "parameters": parameter_count(model)}
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     console, done = Console(), []

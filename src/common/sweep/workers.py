@@ -17,6 +17,7 @@ import joblib
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
 from common.files import atomic_folder, digest, write_atomic
+from common.machine import DEVICE
 from common.processes import exit_with
 from common.provenance import hardware
 from common.sweep.records import Cache, Record
@@ -94,13 +95,16 @@ class Pool:
                 pre_dispatch="all" if self.cluster else self.workers,
                 batch_size=1,
             )
-            for key, reason in parallel(joblib.delayed(self._cell)(job, os.getpid()) for job in jobs):
+            device = os.environ.get(DEVICE)
+            for key, reason in parallel(joblib.delayed(self._cell)(job, os.getpid(), device) for job in jobs):
                 job = waiting.pop(key)
                 yield job if reason is None else Failure(job, reason, self._failed(key))
 
-    def _cell(self, job: Job, parent: int) -> tuple[str, str | None]:
+    def _cell(self, job: Job, parent: int, device: str | None = None) -> tuple[str, str | None]:
         if not self.cluster:
             exit_with(parent)
+        if device:  # a cluster's workers know nothing of it
+            os.environ[DEVICE] = device
         begun = time.perf_counter()
         scratch = self.cache.folder / "scratch" / job.key
         taken = signature(self.run).parameters

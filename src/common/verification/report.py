@@ -165,9 +165,9 @@ def _by_file(one: Verified) -> list[tuple[str, Level, str]]:
 
 
 def _keyed(finding: Finding) -> str:
-    """What is to be told of runs and their tables where nothing but their bytes differs."""
+    """What is to be told of runs and their tables where keys differ, and no number."""
     same = finding.level is Level.NUMERICAL and not finding.notes and finding.part in ("runs", "tables")
-    return "the same but for the keys of runs" if same else ""
+    return "every number the same" if same else ""
 
 
 def _more(number: int) -> str:
