@@ -68,4 +68,4 @@ def test_training_there_says_so_and_gives_the_cpus_losses(told):
     (device, curve), (other, expected) = told[1]
     assert (device, other) == ("pretended", "cpu")
     assert [row["loss"] for row in curve] == pytest.approx([row["loss"] for row in expected], rel=1e-5)
-    assert curve[-1]["loss"] < curve[0]["loss"] / 2
+    assert curve[-1]["loss"] < curve[0]["loss"] - 1  # it has learnt something
