@@ -15,7 +15,7 @@ from common.provenance import SOURCE, imports
 FLOORS = (
     {"environment", "errors", "project"},
     {"commands", "files", "parameters", "processes", "provenance", "rows", "scales"},
-    {"hub", "machine", "signature", "sources"},
+    {"equivalence", "hub", "machine", "signature", "sources"},
     {"gpu_workers", "notebooks"},
     {"architectures", "corpus", "knowledge", "tables", "tokenizer", "models", "batches", "documents", "zoo", "units"},
     {"packaged", "sharded", "training", "scoring", "judges"},

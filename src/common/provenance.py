@@ -94,6 +94,12 @@ def import_closure(code: Iterable[str], source: Path = SOURCE) -> dict[str, str]
     return dict(sorted(digests.items()))
 
 
+def code_digest(name: str, code: str, source: Path = SOURCE) -> str:
+    """Digest of a function of that name in a module's source, and of every module of the package that it imports."""
+    parts = [name, source_digest(code), *import_closure([code], source).items()]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
 @cache
 def versions() -> dict[str, str]:
     """Versions of the libraries that numbers depend on, without build tags such as `+cpu`; read once."""

@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass, field
 from inspect import getsourcefile
 from pathlib import Path
 
+from common.equivalence import counted
 from common.errors import UserError
 from common.files import atomic_folder, digest, write_atomic
-from common.provenance import import_closure, source_digest, versions
+from common.provenance import code_digest, versions
 
 Value = str | int | float | bool | None
 Table = dict[str, list[Value]]  # columns of one length
@@ -37,13 +38,11 @@ class Record:
 
 
 def code_of(run: Callable) -> str:
-    """Digest of the file that defines `run` and of every module of the package that it imports."""
+    """Digest of the file that defines `run` and of every module of the package that it imports, as counted in keys."""
     file = getsourcefile(run)
     if run.__module__ == "__main__" or file is None:
         raise UserError(f"{run.__name__} is defined in a notebook; a run's code must be in a module to be keyed")
-    text = Path(file).read_text()
-    parts = [run.__qualname__, source_digest(text), *import_closure([text]).items()]
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
+    return counted(code_digest(run.__qualname__, Path(file).read_text()))
 
 
 def content_of(inputs: Mapping[str, Path]) -> dict[str, str]:
