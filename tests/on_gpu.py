@@ -13,6 +13,7 @@ from common.sweep.workers import Job, Pool
 from pretended import GPU, pretended
 
 MOST = 4  # runs of a function
+NEAR = 5e-3
 
 
 def words(value: object, path: str = "") -> Iterator[tuple[str, str]]:
@@ -31,25 +32,31 @@ def packed(value: object) -> bool:
     return value == "nf4"
 
 
-def apart(one: object, other: object) -> float:
-    """How far metrics or tables are apart, relative to the larger of the other's number and one.
+def numbers(value: object) -> list[float]:
+    """All numbers of metrics or tables, in order; texts are left out, as a last bit may turn what a model writes."""
+    if isinstance(value, Mapping):
+        return [number for key in sorted(value) for number in numbers(value[key])]
+    if isinstance(value, list):
+        return [number for each in value for number in numbers(each)]
+    return [float(value)] if isinstance(value, int | float) and not isinstance(value, bool) else []
 
-    Infinitely, where they are not of one kind.
+
+def apart(one: object, other: object) -> float:
+    """Share of the numbers that are apart by more than `NEAR` of the larger of the other's number and one.
+
+    One where they are not as many, or one of them is none.
     """
-    if isinstance(one, Mapping) and isinstance(other, Mapping) and one.keys() == other.keys():
-        return max((apart(one[key], other[key]) for key in one), default=0.0)
-    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        return max((apart(*pair) for pair in zip(one, other, strict=True)), default=0.0)
-    if all(isinstance(each, int | float) and not isinstance(each, bool) for each in (one, other)):
-        far = abs(one - other) / max(1.0, abs(other))
-        return far if math.isfinite(far) else math.inf  # what is no number is told as a difference
-    return 0.0 if one == other else math.inf
+    pairs = numbers(one), numbers(other)
+    if len(pairs[0]) != len(pairs[1]) or not all(map(math.isfinite, pairs[0])):
+        return 1.0
+    far = [abs(a - b) > NEAR * max(1.0, abs(b)) for a, b in zip(*pairs, strict=True)]
+    return sum(far) / max(1, len(far))
 
 
 class OnGpu:
     """Does some of a process's runs again: such that words in their parameters (methods, tasks) are tried, up to a few.
 
-    `apart`: by function and metric, the farthest that the GPU's is from the CPU's.
+    `apart`: by function, the largest share of a run's numbers that are not near the CPU's.
     """
 
     def __init__(self) -> None:
@@ -78,6 +85,4 @@ class OnGpu:
         if "device" in expected:
             assert (found["device"], expected["device"]) == (GPU.type, "cpu")
         assert found.keys() == expected.keys(), name
-        for metric in expected.keys() - {"device"}:
-            place, far = f"{name}: {metric}", apart(found[metric], expected[metric])
-            self.apart[place] = max(far, self.apart.get(place, 0.0))
+        self.apart[name] = max(apart(found, expected), self.apart.get(name, 0.0))

@@ -5,8 +5,8 @@ pipeline's worker processes gave, pictures aside. So must what comes from the ro
 sweep whose keys are all in the cache is taken from there; a key that is not is an effect of the changed parameter
 already, and the notebook goes no further. Some of the runs that the cache lacks are done on a pretended GPU as well.
 Prints a JSON object for each study: `changed`, the results and figures' data that came out otherwise than the
-pipeline's, `redrawn`, those that did from git's rows, `on_gpu`, how far each function's metrics are there from the
-CPU's (see on_gpu.py), and `effects`, parameter → effect, or null.
+pipeline's, `redrawn`, those that did from git's rows, `on_gpu`, what share of each function's numbers are not
+near the CPU's there (see on_gpu.py), and `effects`, parameter → effect, or null.
 """
 
 import copy

@@ -110,7 +110,7 @@ def makes_the_same_again(checkout, runs):
         assert found["changed"] == [], study
         assert found["redrawn"] == [], study
         assert found["on_gpu"], study
-        # Float32 in another order of operations, through tens of steps: what is wrong is further off.
-        assert {name: far for name, far in found["on_gpu"].items() if far > 5e-3} == {}, study
+        # In another order of operations a choice that is a close one may turn, and a share of few with it.
+        assert {name: share for name, share in found["on_gpu"].items() if share > 0.2} == {}, study
         assert len(found["effects"]) > 15
         assert [name for name, effect in found["effects"].items() if effect is None] == [], study

@@ -19,11 +19,22 @@ from accelerate.state import AcceleratorState, PartialState
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
-from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
 from common.machine import DEVICE
 
-_setup_privateuseone_for_python_backend("pretended")
+
+class Backend(_DummyBackendModule):
+    """What PyTorch asks of a device's module wherever there is one: random numbers are the CPU's."""
+
+    def get_rng_state(self, device: object = None) -> Tensor:
+        return torch.empty(0, dtype=torch.uint8)
+
+    def set_rng_state(self, state: Tensor, device: object = None) -> None:
+        pass
+
+
+_setup_privateuseone_for_python_backend("pretended", backend_module=Backend())
 GPU = torch.device("pretended", 0)
 MOVES = ("_to_copy.default", "copy_.default")
 INDEXES = ("index.Tensor", "index_put.default", "index_put_.default", "_index_put_impl_.default")

@@ -154,14 +154,16 @@ ASKING = {
 def test_alignment_holds_as_many_models_as_is_told(folders, peak, weights, unasked):
     with peak:
         aligned.evaluate_tuned("origin", "one", "float32", "spoken", ASKING, 0, **FILES, **folders)
-    assert peak.most / weights == pytest.approx(examining._alignment({}).weights, rel=0.1)
+    # On top comes, in passing, a copy of one layer's weights, which are a large share of so small a model.
+    assert 0 <= peak.most / weights - examining._alignment({}).weights < 0.5
 
 
 def test_a_merge_is_asked_beside_as_many_models_whatever_it_is_made_of(folders, peak, weights, unasked):
     with peak:
         parents = ("one", "two", "one", "two")
         aligned.evaluate_merge("origin", *parents, "linear", {"weight": 1.0}, "spoken", ASKING, 0, **FILES, **folders)
-    assert peak.most / weights == pytest.approx(examining._alignment({}).weights, rel=0.1)
+    # On top comes, in passing, a copy of one layer's weights, which are a large share of so small a model.
+    assert 0 <= peak.most / weights - examining._alignment({}).weights < 0.5
 
 
 def test_comparing_experts_holds_no_more_than_is_told_and_hardly_less(folders, peak, weights, monkeypatch):
