@@ -12,7 +12,7 @@ from common.sweep.records import Record
 from common.sweep.workers import Job, Pool
 from pretended import GPU, pretended
 
-MOST = 4  # runs of a function
+MOST = 2  # runs of a function
 NEAR = 5e-3
 
 

@@ -16,6 +16,7 @@ from unittest.mock import patch
 import safetensors.torch
 import torch
 from accelerate.state import AcceleratorState, PartialState
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
@@ -121,6 +122,7 @@ def pretended() -> Iterator[None]:
             with (
                 patch("torch.Generator", Generator),
                 patch("safetensors.torch._flatten_as_ptr", written),
+                patch("peft.utils.save_and_load.safe_load_file", lambda path, device=None: load_file(path)),
                 Machine(),
             ):
                 yield
