@@ -188,9 +188,9 @@ def test_items_of_other_studies_are_not_asked_for(scale, asked):
 
 def test_a_study_that_starts_from_nothing_of_the_hub_is_refused_and_those_that_do_are_told():
     started = check_read("paper", ["alignment"])
-    assert started == ["mistral", "mistral_instruct", "hh_rlhf", "beavertails", "safe_rlhf"]
+    assert started == ["mistral", "mistral_instruct", "hh_rlhf", "beavertails", "safe_rlhf", "toxicity", "refusals"]
     rest = [name for name in studies() if name != "alignment"]
-    says = "scales/paper.yaml names 14 .* of the hub, of which merging starts from none; .* from some: alignment$"
+    says = "scales/paper.yaml names 15 .* of the hub, of which merging starts from none; .* from some: alignment$"
     refused(says, lambda scale: check_read(scale, ["merging"]), "paper")
     refused(f"of which {', '.join(rest)} start from none", lambda scale: check_read(scale, studies()), "paper")
 

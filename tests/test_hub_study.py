@@ -8,11 +8,13 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
 from common import hub, redrawing, zoo
 from common.alignment.evaluation import MEASURES
+from common.analysis.alignment import judging
 from common.analysis.alignment.laboratory import TABLES, Laboratory
 from common.analysis.alignment.parameters import arms
 from common.bases import locating
@@ -30,7 +32,7 @@ from common.scales import has_section, section
 from common.signature import mistakes, parameter_types, parameters_cell
 from common.sweep import Sweep
 from common.sweep.records import Record
-from given_models import LIMIT, READING, Direct, all_tables, give_model
+from given_models import CONTEXT, LIMIT, READING, Direct, all_tables, give_model
 from others_files import SOURCES, others_data
 from parents import edit
 
@@ -59,18 +61,26 @@ def data(tmp_path_factory):
 def scale(models, data, tmp_path, monkeypatch):
     """A scale in a file, and what changes one of its items."""
     monkeypatch.setattr("common.bases.dressing.CACHE", tmp_path / "cache")
+    judges = {"toxicity": (1, 1.5), "refusals": (2, 4.0)}  # of how many labels; the last one's logit, whatever it reads
     items = {
         "base": {"id": "owner/base", "kind": "model", "adds": ["chat_template", "pad_token"]},
         "instruct": {"id": "owner/instruct", "kind": "model"},
+        **{name: {"id": f"owner/{name}", "kind": "model"} for name in judges},
         **{name: {"id": f"owner/{name}", "kind": "dataset"} for name in data},
     }
     folders = {"base": models / "base", "instruct": models / "instruct", **data}
+    folders |= {name: steady(models / "base", tmp_path / name, *each) for name, each in judges.items()}
     items = {name: each | {"revision": None, "folder": str(folders[name])} for name, each in items.items()}
     knobs = {
         "vocab_size": None, "base": {"model": "base", "context": LIMIT, "further": None}, "unseen_shares": {},
         "instruction": {"model": "instruct", "context": LIMIT, "further": None}, "unseen": [], "losses": [],
         "making": {"sources": SOURCES, "pairs": 8}, "tables": list(TABLES),
-        "reading": READING,
+        "reading": READING, "asking": {
+            "items": 2, "written": 1, "unsafe": 3, "facts_asked": 3, "instructions": 3, "attacks": [], "judges": {
+                "safe": {"model": "toxicity", "label": "LABEL_0", "means": "safe"},
+                "refuses": {"model": "refusals", "label": "LABEL_1", "means": "safe"},
+            },
+        },
     }  # fmt: skip
 
     def write(**changes):
@@ -85,12 +95,25 @@ def scale(models, data, tmp_path, monkeypatch):
     return write
 
 
+def steady(words, folder, labels, logit):
+    """A classifier that finds the same of all texts: `logit` for its last label, 0 for others."""
+    tokenizer = AutoTokenizer.from_pretrained(words)
+    tokenizer.pad_token, tokenizer.model_max_length = tokenizer.eos_token, CONTEXT
+    tokenizer.save_pretrained(folder)
+    sizes = {"vocab_size": len(tokenizer), "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes |= {"intermediate_size": 8, "max_position_embeddings": CONTEXT, "num_labels": labels}
+    model = BertForSequenceClassification(BertConfig(**sizes))
+    torch.nn.init.zeros_(model.classifier.weight)
+    model.classifier.bias.data = torch.tensor([*[0.0] * (labels - 1), logit])
+    model.save_pretrained(folder)
+    return folder
+
+
 def laboratory(study, knobs):
     return Laboratory(
         study, TABLES, None, knobs["reading"], knobs["base"], {}, knobs["instruction"], knobs["making"], {},
         {name: RECIPE | {"method": name} | ({"beta": 0.1} if name == "dpo" else {}) for name in ("sft", "dpo")},
-        {"sft": [0.01], "dpo": [0.01]},
-        {"items": 2, "written": 1, "unsafe": 3, "facts_asked": 3, "instructions": 3, "attacks": []},
+        {"sft": [0.01], "dpo": [0.01]}, knobs["asking"],
     )  # fmt: skip
 
 
@@ -121,6 +144,9 @@ def test_models_and_data_are_taken_trained_by_adapters_and_evaluated(scale, stud
     assert ran == {"fetch": 2, "take": 2, "evaluate_tuned": 4}  # a model is taken once, whatever the seeds
     assert starts["taken"].all()
     assert len(starts[list(MEASURES)].drop_duplicates()) == 2
+    # Judges are the scale's: every reply is as little toxic as the one says, and a refusal as the other says.
+    told = starts[["nontoxic", "declined", "answered", "resisted_all"]].to_numpy()
+    assert told == pytest.approx(np.tile([1.5, 1.0, 0.0, 1.0], (4, 1)))
     assert starts.loc[starts["start"] == "instruct", "win_rate"].tolist() == [0.5] * 2  # against itself
     lines = ["base hh-like harmless sft", "instruct beavertails-like helpful dpo"]
     lora = own.tuned("lora", "crossing", arms(lines), SEEDS[:1], "test")
@@ -181,6 +207,8 @@ def test_what_a_tokenizer_gets_stays_where_it_is_while_another_of_the_name_is_ma
         ("instruct", {"folder": "no/such"}, "scales/x.yaml: hub.instruct: there is no folder no/such"),
         ("instruct", {"folder": None}, "scales/x.yaml: hub.instruct: owner/instruct has no revision: write the commit"),
         ("instruct", {"kind": "dataset"}, "scales/x.yaml: hub.instruct is a dataset, needed: a model"),
+        ("toxicity", {"folder": "no/such"}, "scales/x.yaml: hub.toxicity: there is no folder no/such"),
+        ("refusals", {"folder": "docs"}, "refusals cannot be opened: "),
         ("hh", {"folder": None}, "scales/x.yaml: hub.hh: owner/hh has no revision: write the commit to use"),
         ("safe", {"folder": "no/such"}, "scales/x.yaml: hub.safe: there is no folder no/such"),
     ],
@@ -193,8 +221,8 @@ def test_what_cannot_be_had_is_one_line_before_anything_runs(scale, study, item,
 
 
 def test_figures_are_drawn_from_tables_where_models_and_data_are_not(scale, study, monkeypatch):
-    knobs = scale(**{name: {"folder": "no/such"} for name in ("base", "instruct", "hh", "safe")})
-    for place, name in ((locating, "located"), (hub, "check_place")):
+    knobs = scale(**{name: {"folder": "no/such"} for name in ("base", "instruct", "toxicity", "hh", "safe")})
+    for place, name in ((locating, "located"), (judging, "located"), (hub, "check_place")):
         monkeypatch.setattr(place, name, getattr(place, name))  # to be put back
     redrawing._without_given_models()
     monkeypatch.setattr(study, "sweep", lambda name, run, cells, inputs: pd.DataFrame(cells).assign(kept="there"))
@@ -219,7 +247,7 @@ def test_the_papers_scale_is_refused_by_what_is_missing_first(monkeypatch):
         _ready("paper", "alignment")
     monkeypatch.setattr(hub, "check_hub", lambda scale, names: None)
     monkeypatch.setattr("common.machine.gpus", lambda: [])
-    with pytest.raises(UserError, match="the scale paper needs 1 GPU of 78 GB, this machine has none"):
+    with pytest.raises(UserError, match="the scale paper needs 1 GPU of 79 GB, this machine has none"):
         _ready("paper", "alignment")
 
 
@@ -250,6 +278,7 @@ def test_the_notebook_goes_through_the_papers_scale_to_its_claims(monkeypatch, t
 
     monkeypatch.setattr(hub, "section", pinned)
     monkeypatch.setattr("common.bases.locating.located", lambda given, scale: tmp_path / given.model)
+    monkeypatch.setattr("common.analysis.alignment.judging.located", lambda asking, scale: {})
     told, figures = Told(), []
     monkeypatch.setattr("common.study.sweep", told)
     monkeypatch.setattr("common.study.Study.figure", lambda study, name, *drawn: figures.append(name))

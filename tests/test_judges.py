@@ -3,6 +3,7 @@
 import ast
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas
@@ -23,7 +24,7 @@ from common.corpus import TABLES
 from common.errors import UserError
 from common.judges.agreement import agreement
 from common.judges.default import refusal_judge, safety_judge
-from common.judges.hub import ClassifierJudge, GuardJudge, load_classifier, load_guard
+from common.judges.hub import ClassifierJudge, GuardJudge, check_classifier, load_classifier, load_guard
 from common.judges.likelihood import LikelihoodJudge
 from common.judges.rows import own_rows, refusal_rows, safe_rows
 from common.judges.text import fit_text_judge
@@ -381,6 +382,39 @@ def test_a_classifiers_logits_are_those_of_each_pair_alone(tmp_path):
         with torch.no_grad():
             alone = judge.model(input_ids=ids).logits[0]
         assert logits.item() == pytest.approx(alone.item(), abs=1e-5)
+
+
+def test_where_nothing_was_asked_a_classifier_reads_the_response_alone(tmp_path):
+    tokenizer = tiny_tokenizer(tmp_path / "tokenizer")
+    folder = classifier_folder(BertConfig(**SEEN, num_labels=2), tmp_path / "judge", tokenizer)
+    opened = load_classifier(folder, None, label="LABEL_1", means="safe")
+    read = []
+
+    class Told:
+        pad_token, model_max_length = tokenizer.pad_token, tokenizer.model_max_length
+
+        def __call__(self, *texts, **options):
+            read.append(texts)
+            return opened.tokenizer(*texts, **options)
+
+    judge = ClassifierJudge(opened.model, Told(), "LABEL_1", "safe")
+    alone = judge.judge(["", ""], WORDY[:2])
+    judge.judge(["", "rain"], WORDY[:2])
+    assert read == [(WORDY[:2],), (["", "rain"], WORDY[:2])]
+    ids = torch.tensor([ids_of(tokenizer, WORDY[0])])
+    with torch.no_grad():
+        assert alone[0] == pytest.approx(opened.model(input_ids=ids).logits.softmax(1)[0, 1].item(), abs=1e-6)
+
+
+def test_a_folder_is_a_classifier_by_its_label_or_refused_before_its_weights_are_opened(tmp_path):
+    tokenizer = tiny_tokenizer(tmp_path / "tokenizer")
+    folder = classifier_folder(BertConfig(**SEEN, num_labels=2), tmp_path / "judge", tokenizer)
+    (tmp_path / "judge/model.safetensors").unlink()
+    check_classifier("mine", Path(folder), "LABEL_1")
+    with pytest.raises(UserError, match=r"^mine has no label 'toxic', only LABEL_0, LABEL_1$"):
+        check_classifier("mine", Path(folder), "toxic")
+    with pytest.raises(UserError, match=r"^mine cannot be opened: "):
+        check_classifier("mine", tmp_path, "LABEL_1")
 
 
 def test_a_label_or_meaning_that_a_classifier_has_not_is_refused(tmp_path):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, MistralConfig
+from transformers import AutoModelForCausalLM, MistralConfig, RobertaConfig
 
 import runs
 from common import footprint as foot
@@ -17,7 +17,18 @@ from common.cells import checked_cells
 from common.cli import _ready
 from common.environment import CLUSTER
 from common.errors import UserError
-from common.footprint import GIB, OF_STUDY, Training, examination, footprint, largest, on_meta, studies, trainings
+from common.footprint import (
+    GIB,
+    OF_STUDY,
+    Training,
+    examination,
+    examining,
+    footprint,
+    largest,
+    on_meta,
+    studies,
+    trainings,
+)
 from common.gpu_workers import CONTEXT, packed, workers
 from common.machine import VISIBLE, Gpu, check_machine, needs
 from common.models import new_language_model, parameter_count
@@ -85,6 +96,8 @@ def papers(monkeypatch):
     """The papers' models have the sizes of the first 7B of Mistral, which are that class's defaults."""
     sizes = MistralConfig(max_position_embeddings=256, rope_theta=1e4, dtype="float32")
     monkeypatch.setattr(studies, "config_of", lambda given, scale: sizes)
+    judges = {"toxicity": RobertaConfig(), "refusals": RobertaConfig(num_hidden_layers=6)}
+    monkeypatch.setattr(examining, "named_config", lambda name, scale: judges[name])
 
 
 @pytest.mark.usefixtures("papers")
@@ -102,10 +115,12 @@ def test_adapters_on_the_papers_models_fit_and_nothing_else_is_trained():
 def test_the_papers_models_are_examined_in_the_stated_memory_and_in_no_gigabyte_less():
     taken, stated = largest("alignment", "paper"), needs("paper").memory_gb
     assert taken == examination("alignment", "paper").total > 2 * 4 * 7e9
+    judges = 2 * 50265 * 768 + (12 + 6) * 7.1e6  # embeddings, and layers: twelve of one, six of the other
+    assert examining.judges_weights(section("paper", "alignment"), "paper") / 4 == pytest.approx(judges, rel=0.01)
     assert packed(gpu(stated), taken, cores=1) == 1
     with pytest.raises(UserError, match="a run takes"):
         packed(gpu(stated - 1), taken, cores=1)
-    assert stated < 79  # what a GPU sold as 80 GB has to give
+    assert stated <= 79  # what a GPU sold as 80 GB has to give
 
 
 HELD = """

@@ -3,7 +3,7 @@
 `start`, `reference` and adapters name folders among `models`. Evaluated are the models of `seed`'s own start.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,12 +15,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from common import zoo
 from common.alignment.evaluation import decodings, evaluate, likeliest_replies
-from common.alignment.questions import Questions, questions
+from common.alignment.questions import Judges, Questions, questions
 from common.errors import UserError
 from common.merging.recipe import takes_base
 from common.merging.states import merge_state_dicts
 from common.models import host_state
 from common.preference.adapters import load_adapter, merge, to_nf4
+from common.scoring.generation import Decoding
 
 
 class Attack(BaseModel):
@@ -43,6 +44,7 @@ class Asked(BaseModel):
     facts_asked: PositiveInt
     instructions: PositiveInt
     attacks: tuple[Attack, ...]
+    judges: Judges = Judges()
 
 
 class Asking(Asked):
@@ -51,8 +53,13 @@ class Asking(Asked):
     split: Literal["validation", "test"]
     facts_per_relation: PositiveInt  # that bases read
 
-    def questions(self, **files: Path) -> Questions:
-        return questions(**self.model_dump(exclude={"attacks"}), **files)
+    def questions(self, models: Mapping[str, Path], **files: Path) -> Questions:
+        """Asked of tables; among `models` are the folders of judges, by the names of the models."""
+        others = tuple((name, each, models[each.model]) for name, each in self.judges.named().items())
+        return questions(**self.model_dump(exclude={"attacks", "judges"}), others=others, **files)
+
+    def decodings(self) -> list[Decoding]:
+        return decodings([attack.model_dump() for attack in self.attacks])
 
 
 def evaluate_tuned(
@@ -64,17 +71,17 @@ def evaluate_tuned(
     With `base_dtype` nf4 the adapter's base is packed as it was in training, and so is the reference of KL and ranks.
     """
     setting = Asking.model_validate(asking)
-    files = {
-        "facts": facts, "unsafe_prompts": unsafe_prompts, "benign_prompts": benign_prompts, "replies": replies,
-        "judged_responses": judged_responses,
-    }  # fmt: skip
-    rival = _rival(models[reference], setting, tuple(files.items()))
+    asked = setting.questions(
+        models, facts=facts, unsafe_prompts=unsafe_prompts, benign_prompts=benign_prompts, replies=replies,
+        judged_responses=judged_responses,
+    )  # fmt: skip
+    rival = _rival(models[reference], asked)
     own, tokenizer = _start(models[start], base_dtype)
     tuned = own
     if adapter is not None:
         tuned = load_adapter(_start(models[start], base_dtype)[0], models[adapter])
         tuned = tuned if base_dtype == "nf4" else merge(tuned)
-    return _evaluated(tuned, tokenizer, own, rival, setting, files)
+    return evaluate(tuned, tokenizer, asked, start=own, rival=rival, attacks=setting.decodings())
 
 
 def evaluate_merge(
@@ -88,11 +95,11 @@ def evaluate_merge(
     what a method draws at random. Raises `RuntimeError` where the merge is one of the models that it is made of.
     """
     setting = Asking.model_validate(asking)
-    files = {
-        "facts": facts, "unsafe_prompts": unsafe_prompts, "benign_prompts": benign_prompts, "replies": replies,
-        "judged_responses": judged_responses,
-    }  # fmt: skip
-    rival = _rival(models[reference], setting, tuple(files.items()))
+    asked = setting.questions(
+        models, facts=facts, unsafe_prompts=unsafe_prompts, benign_prompts=benign_prompts, replies=replies,
+        judged_responses=judged_responses,
+    )  # fmt: skip
+    rival = _rival(models[reference], asked)
     own, tokenizer = _start(models[start], "float32")
     parents = [name for name in (first, second, third, fourth) if name is not None]
     origin = host_state(own)
@@ -103,7 +110,7 @@ def evaluate_merge(
             raise RuntimeError(f"{method} {settings} gives {name} itself: it merged nothing")
     model, _ = _start(models[start], "float32")
     model.load_state_dict(merged)
-    return _evaluated(model, tokenizer, own, rival, setting, files)
+    return evaluate(model, tokenizer, asked, start=own, rival=rival, attacks=setting.decodings())
 
 
 def merge_tuned(
@@ -116,20 +123,6 @@ def merge_tuned(
     return merge_state_dicts(method, start if takes_base(method) else None, tuned, **drawn, **settings)
 
 
-def _evaluated(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, start: PreTrainedModel, rival: tuple[str, ...],
-    setting: Asking, files: dict[str, Path],
-) -> dict[str, float]:  # fmt: skip
-    return evaluate(
-        model,
-        tokenizer,
-        setting.questions(**files),
-        start=start,
-        rival=rival,
-        attacks=decodings([attack.model_dump() for attack in setting.attacks]),
-    )
-
-
 def _start(folder: Path, base_dtype: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     model, tokenizer = zoo.load(str(folder))
     if base_dtype not in ("float32", "nf4"):
@@ -138,9 +131,9 @@ def _start(folder: Path, base_dtype: str) -> tuple[PreTrainedModel, PreTrainedTo
 
 
 @cache
-def _rival(folder: Path, setting: Asking, files: tuple[tuple[str, Path], ...]) -> tuple[str, ...]:
+def _rival(folder: Path, asked: Questions) -> tuple[str, ...]:
     """What the reference wrote, once for all models that a process evaluates.
 
     Asked for before these are loaded: two models have room on a GPU where three have not.
     """
-    return likeliest_replies(*zoo.load(str(folder)), setting.questions(**dict(files)))
+    return likeliest_replies(*zoo.load(str(folder)), asked)

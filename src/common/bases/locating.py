@@ -23,7 +23,7 @@ def located(given: Given, scale: str) -> Path:
     Raises `UserError`, one line, where it cannot be had or is none to start from (see `check_given`).
     """
     adds = item(scale, given.model, "model").adds if given.model in items(scale) else ()
-    folder = dressed(given.model, _folder(given.model, scale), adds)
+    folder = dressed(given.model, folder_of(given.model, scale), adds)
     check_given(folder, given.context)
     return folder
 
@@ -33,22 +33,27 @@ def config_of(given: Given, scale: str) -> PretrainedConfig:
 
     Of a package they are known, of a model on the hub its configuration alone is asked for. `UserError` as `located`.
     """
-    place, commit = _place(given.model, scale)
-    if _packaged(place):
-        config = known_config(place)
-    else:
-        pinned = commit is not None and COMMIT.fullmatch(commit)
-        folder = place if pinned else locate(place, revision=commit)
-        try:
-            config = AutoConfig.from_pretrained(folder, revision=commit, trust_remote_code=False)
-        except Exception as error:  # the hub's library has errors of its own
-            told = " ".join(str(error).split())[:160]
-            raise UserError(f"the configuration of {given.model} cannot be had: {told}") from error
+    config = named_config(given.model, scale)
     config.max_position_embeddings, config.dtype = given.context, torch.float32
     return config
 
 
-def _folder(name: str, scale: str) -> Path:
+def named_config(name: str, scale: str) -> PretrainedConfig:
+    """The configuration of a model by its name, as it is; errors as `config_of`."""
+    place, commit = _place(name, scale)
+    if _packaged(place):
+        return known_config(place)
+    pinned = commit is not None and COMMIT.fullmatch(commit)
+    folder = place if pinned else locate(place, revision=commit)
+    try:
+        return AutoConfig.from_pretrained(folder, revision=commit, trust_remote_code=False)
+    except Exception as error:  # the hub's library has errors of its own
+        told = " ".join(str(error).split())[:160]
+        raise UserError(f"the configuration of {name} cannot be had: {told}") from error
+
+
+def folder_of(name: str, scale: str) -> Path:
+    """The folder of a model by its name, as it is; fetched as by `located`, not checked."""
     place, commit = _place(name, scale)
     return converted_model(place) if _packaged(place) else locate(place, revision=commit)
 

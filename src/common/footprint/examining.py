@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from common.architectures.recurrence import with_parallel_scan
+from common.bases.locating import named_config
 from common.connectivity import losses_of
 from common.footprint.counting import WORD, Footprint, Training, on_meta, seen_of
 from common.footprint.peak import Peak
@@ -42,18 +43,27 @@ class Held:
 def examination(study: str, scale: str) -> Footprint:
     """Memory of the examination that takes most, of any of the models of a study; errors as `trainings`."""
     models = {on_meta(each).config.to_json_string(): each for each in trainings(study, scale)}
-    held = OF_STUDY[study](section(scale, study))
-    return max((_examined(each, held) for each in models.values()), key=lambda each: each.total)
+    knobs = section(scale, study)
+    held, beside = OF_STUDY[study](knobs), judges_weights(knobs, scale)
+    return max((_examined(each, held, beside) for each in models.values()), key=lambda each: each.total)
 
 
-def _examined(training: Training, held: Held) -> Footprint:
+def judges_weights(knobs: Mapping[str, Any], scale: str) -> int:
+    """Bytes of others' classifiers that a study has judge what is written; they are there all the time."""
+    judges = knobs.get("asking", {}).get("judges", {})
+    configs = [named_config(name, scale) for name in sorted({judge["model"] for judge in judges.values()})]
+    with torch.device("meta"):
+        return WORD * sum(parameter_count(AutoModelForSequenceClassification.from_config(each)) for each in configs)
+
+
+def _examined(training: Training, held: Held, beside: int) -> Footprint:
     config = on_meta(training).config
     with FakeTensorMode():
         # Traced in a tenth of the time, and takes no less than going step by step.
         model = with_parallel_scan(AutoModelForCausalLM.from_config(config)).eval()
         largest = max(_peak(model, run, rows, training.length) for run, rows in held.passes)
     count = parameter_count(model)
-    return Footprint(count, held.weights * count * WORD, 0, 0, largest, 0)
+    return Footprint(count, held.weights * count * WORD + beside, 0, 0, largest, 0)
 
 
 def _peak(model: PreTrainedModel, run: Pass, rows: int, length: int) -> int:

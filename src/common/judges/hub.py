@@ -2,11 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from common import zoo
 from common.errors import UserError
@@ -63,7 +71,7 @@ class GuardJudge:
 
 @dataclass(frozen=True)
 class ClassifierJudge:
-    """A sequence classifier of prompt and response, such as one of toxicity or a reward model.
+    """A sequence classifier of prompt and response, such as one of toxicity or a reward model, or of responses alone.
 
     `label` is one of the model's labels, whose high probability `means` that the response is safe or unsafe. A model
     of one label gives it by a sigmoid: a reward model, or one of toxicity whose logit rises as toxicity falls, has
@@ -77,10 +85,7 @@ class ClassifierJudge:
     batch_size: int = 16
 
     def __post_init__(self):
-        if self.label not in self.model.config.label2id:
-            raise UserError(f"the classifier has no label {self.label!r}, only {', '.join(self.model.config.label2id)}")
-        if self.tokenizer.pad_token is None:
-            raise UserError("the classifier's tokenizer has no padding token: texts of several lengths need one")
+        _check("the classifier", self.model.config, self.tokenizer, self.label)
         if self.means not in ("safe", "unsafe"):
             raise UserError(f"means is {self.means!r}, allowed: safe, unsafe")
 
@@ -96,13 +101,15 @@ class ClassifierJudge:
     def logits(self, prompts: Sequence[str], responses: Sequence[str]) -> torch.Tensor:
         """Of every label; `(n, labels)`. A toxicity or reward model's score is its one logit.
 
-        A pair that is longer than the model's context loses the end of its longer text.
+        Where all prompts are empty it reads responses alone. What is longer than the model's context loses the end of
+        its longer text.
         """
         same_number(prompts, responses)
         self.model.eval()
         longest = min(self.tokenizer.model_max_length, context_length(self.model))
         parts = [torch.empty(0, self.model.config.num_labels)]
-        for batch in _batches(list(zip(prompts, responses, strict=True)), self.batch_size):
+        texts = (prompts, responses) if any(prompts) else (responses,)
+        for batch in _batches(list(zip(*texts, strict=True)), self.batch_size):
             inputs = self.tokenizer(
                 *map(list, zip(*batch, strict=True)),
                 padding=True,
@@ -128,6 +135,23 @@ def load_classifier(name: str, revision: str | None, label: str, means: Literal[
     Errors as of `common.zoo.load`.
     """
     return ClassifierJudge(*zoo.load(name, revision=revision, kind=AutoModelForSequenceClassification), label, means)
+
+
+def check_classifier(name: str, folder: Path, label: str) -> None:
+    """Raise `UserError`, before weights are opened, where the classifier in a folder can't be a judge by that label."""
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # the tokenizers library raises no narrower one on a broken file
+        raise UserError(f"{name} cannot be opened: {' '.join(str(error).split())[:120]}") from error
+    _check(name, config, tokenizer, label)
+
+
+def _check(name: str, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, label: str) -> None:
+    if label not in config.label2id:
+        raise UserError(f"{name} has no label {label!r}, only {', '.join(config.label2id)}")
+    if tokenizer.pad_token is None:
+        raise UserError(f"{name}: its tokenizer has no padding token: texts of several lengths need one")
 
 
 def _batches(rows: list, size: int) -> Iterator[list]:

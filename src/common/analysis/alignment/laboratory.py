@@ -13,7 +13,7 @@ from common.alignment.reviews import evaluate_reviews
 from common.alignment.runs import evaluate_merge, evaluate_tuned
 from common.alignment.starting import instruct, read_reviews
 from common.alignment.training import refer, tune
-from common.analysis.alignment import data
+from common.analysis.alignment import data, judging
 from common.analysis.alignment.claims import MERGED
 from common.analysis.alignment.parameters import taken_model
 from common.analysis.alignment.runs import MEASURED, scored
@@ -52,6 +52,7 @@ class Laboratory:
         }
         self.facts = {"facts_per_relation": reading["facts_per_relation"]}
         self.asking = {**asking, **self.facts}
+        self.judges = judging.located(asking, study.scale)
         pairs = data.data_sets(study.scale, making)
         self.taken = taken_model(instruction)
         self.instruct = None if self.taken is None else locating.located(self.taken, study.scale)
@@ -72,7 +73,7 @@ class Laboratory:
         cells = [self._asked(f"{kind}_{seed}", None, "float32", seed, split) for kind in kinds for seed in seeds]
         same = {"base": self.bases.taken, "instruct": self.taken is not None}
         labels = [_labels("starts", start=kind, taken=same.get(kind, False)) for kind in kinds for _ in seeds]
-        return self._runs(f"{name}_starts", evaluate_tuned, cells, labels, ASKED)
+        return self._runs(f"{name}_starts", evaluate_tuned, cells, labels, ASKED, **self.judges)
 
     def rated(self, name: str, arms: Sequence[Knobs], seed: int, split: str) -> pd.DataFrame:
         """Fine-tunings of arms at each learning rate of their method, evaluated; from then on recipes have the best.
@@ -109,7 +110,7 @@ class Laboratory:
             self._asked(run["start"], run["name"], run["base_dtype"], run["seed"], split)
             for run in made.to_dict("records")
         ]
-        return self._runs(f"{name}_asked", evaluate_tuned, cells, labels, ASKED)
+        return self._runs(f"{name}_asked", evaluate_tuned, cells, labels, ASKED, **self.judges)
 
     def merged(
         self, name: str, ways: Mapping[str, Knobs], across: Mapping[str, Knobs], starts: Sequence[str],
@@ -128,7 +129,7 @@ class Laboratory:
             named = dict(zip(("first", "second", "third", "fourth"), [*parents, None, None], strict=False))
             cells.append({"start": f"{start}_{seed}", **named, **way, **self._exam(seed, split)})
             labels.append(_labels("merges", start=start, method=method, merge=merge, dataset=MERGED, aim="mix"))
-        return self._runs(name, evaluate_merge, cells, labels, ASKED)
+        return self._runs(name, evaluate_merge, cells, labels, ASKED, **self.judges)
 
     def losses(self, name: str, arms: Sequence[Knobs], seeds: Sequence[int], prompts: int, split: str) -> pd.DataFrame:
         """Fine-tunings on `reviews`, and the readers that they start from, by reward and KL.
