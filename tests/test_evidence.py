@@ -36,7 +36,7 @@ from common.evidence import (
 
 MARGIN = 0.1
 KEYS = ["paper", "statement", "ours", "test", "margin", "detectable", "n_seeds"]
-KEYS += ["estimate", "ci", "p", "p_holm", "verdict", "n_to_decide", "figure"]
+KEYS += ["estimate", "ci", "p", "p_holm", "p_against", "p_against_holm", "verdict", "n_to_decide", "figure"]
 # Five numbers with mean 0 and standard deviation 1, so that t is mean * sqrt(5) / scale.
 SHAPE = np.array([-2, -1, 0, 1, 2]) / math.sqrt(2.5)
 numbers = st.floats(-1, 1, allow_subnormal=False)
@@ -410,6 +410,29 @@ def test_the_table_shows_one_row_per_claim():
     assert table["n to decide"].map(bool).tolist() == [False, True]
 
 
+@pytest.mark.parametrize(
+    ("test", "mean", "spread", "verdict", "remark"),
+    [
+        ("greater", 0.5, 0.1, "reproduced", ""),
+        ("greater", 0.05, 0.01, "not reproduced", "there, but smaller than the margin"),
+        ("greater", 0.0, 0.01, "not reproduced", ""),
+        ("greater", -0.5, 0.1, "not reproduced", "rather the reverse"),
+        ("non_inferior", -0.5, 0.1, "reproduced", ""),
+        ("equivalent", -0.5, 0.1, "not reproduced", ""),
+        ("greater", 0.5, 0.37, "inconclusive", "uncorrected: reproduced"),  # p = .02, and as much for another claim
+        ("equivalent", -0.62, 0.37, "inconclusive", "uncorrected: not reproduced"),
+        ("greater", 0.5, 1.0, "inconclusive", ""),
+    ],
+)
+def test_what_a_verdict_alone_would_hide_stands_behind_it(test, mean, spread, verdict, remark):
+    others = {f"other{n}": 0.01 + 0.1 * SHAPE for n in range(3)}
+    claims = [claim("W8", test, 0.1), *(claim(name) for name in others)]
+    record = decide(claims, {"W8": mean + spread * SHAPE} | others)["W8"]
+    assert record["verdict"] == verdict
+    shown = claims_table({"W8": record})["verdict"].iloc[0]
+    assert shown == (f"{verdict} ({remark})" if remark else verdict)
+
+
 # Prose
 
 
@@ -422,7 +445,10 @@ def records():
 @pytest.mark.parametrize(
     ("template", "expected"),
     [
-        ("{up:keeps|loses|may lose}, {down:keeps|loses|may lose}, {W8:keeps|loses|may lose}", "keeps, loses, may lose"),
+        (
+            "{up:keeps|loses|may lose}, {down:keeps|loses|may lose}, {W8:keeps|loses|may lose}, {down:is|not|or}",
+            "keeps, loses (rather the reverse), may lose, not",  # a remark stands once
+        ),
         ("{up.estimate:+.2f} {up.ci:.1f} over {up.n_seeds}", "+5.00 [3.8, 6.2] over 5"),
         ("GPT-2, _W8_ and m2: {up.verdict}", "GPT-2, _W8_ and m2: reproduced"),
         ("{up:by {up.estimate:.1f}|less|open at {up.n_to_decide}}", "by 5.0"),

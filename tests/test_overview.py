@@ -11,7 +11,7 @@ from common.overview import find_block, rendered, write_readme
 from common.project import ROOT
 from common.scales import studies
 
-README = "# A\n\n<!-- results of tiny: written by `compendium readme` -->\nold\n<!-- end of results -->\n\n## B\n"
+README = "# A\n\n<!-- results of tiny: written by `compendium readme` -->\nstale\n<!-- end of results -->\n\n## B\n"
 CLAIM = {
     "paper": None,
     "statement": "a | b",
@@ -21,6 +21,9 @@ CLAIM = {
     "n_seeds": 7,
     "estimate": 0.123456,
     "ci": [0.1, 0.2],
+    "p": 0.001,
+    "p_holm": 0.003,
+    "p_against": 0.5,
     "verdict": "reproduced",
     "figure": "arms",
 }
@@ -48,7 +51,7 @@ def test_the_readme_shows_what_the_results_of_this_checkout_say():
             continue
         claims = json.loads(path.read_text())
         shown = block[0].split(f"<summary>Claims of {study}</summary>")[1].split("</details>")[0]
-        verdicts = [row.split(" | ")[-2] for row in shown.splitlines() if "](figures/" in row]
+        verdicts = [row.split(" | ")[-2].split("<br>")[0] for row in shown.splitlines() if "](figures/" in row]
         assert verdicts == [record["verdict"] for record in claims.values()]
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (ROOT / target).exists(), target
@@ -59,12 +62,14 @@ def test_the_block_alone_is_written_and_again_is_the_same(project):
     text = (project / "README.md").read_text()
     assert text.startswith("# A\n\n<!-- results")
     assert text.endswith("<!-- end of results -->\n\n## B\n")
-    assert "old" not in text
+    assert "stale" not in text
     assert "![one: curves](figures/tiny/one/curves.png)" in text  # two of three claims rest on it
     place = "[curves](figures/tiny/one/curves.png)"
-    assert f"| it helps | a \\| b<br><sub>loss</sub> | 0.123 | [0.1, 0.2] | 7 | reproduced | {place} |" in text
-    assert "| one | 3 | 0 | 0 |" in text
-    assert "| two | not run yet |  |  |" in text
+    row = f"a \\| b<br><sub>loss</sub> | greater, 0.1 | 0.123 | [0.1, 0.2] | 7 | 0.003 | reproduced | {place} |"
+    assert f"| it helps | {row}" in text
+    assert "one: [curves](figures/tiny/one/curves.csv), 2 of 3 claims" in text
+    assert "| one | 1 | 0 | 0 | 2 | 0 | 0 |" in text  # the paper's, ours
+    assert "| two | not run yet |  |  |  |  |  |" in text
     write_readme(project)
     assert (project / "README.md").read_text() == text
 

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from common.errors import UserError
-from common.evidence.claims import VERDICTS
+from common.evidence.claims import VERDICTS, remark
 from common.files import write_atomic
 from common.project import ROOT
 from common.scales import studies
@@ -14,8 +14,17 @@ from common.scales import studies
 BLOCK = re.compile(
     r"<!-- results of (\w+): written by `compendium readme` -->\n.*?<!-- end of results -->\n", re.DOTALL
 )
+READ_AS = [
+    "Of our own checks *reproduced* means that they hold. Intervals are 95%, over seeds, for each claim alone; "
+    "verdicts are corrected for all claims of a study: an interval may exclude zero and the verdict be *inconclusive*. "
+    "See [what verdicts mean](docs/reading.md).",
+]
 ROW = 2  # pictures in a row of the gallery
-NEEDED = {"paper", "statement", "ours", "estimate", "ci", "n_seeds", "verdict", "figure"}  # what is shown of a claim
+NEEDED = {
+    "paper", "statement", "ours", "test", "margin", "estimate", "ci", "n_seeds", "p", "p_holm", "p_against", "verdict",
+    "figure",
+}  # fmt: skip
+"""What is shown of a claim."""
 
 
 def write_readme(root: Path = ROOT) -> str:
@@ -72,7 +81,8 @@ def _gallery(scale: str, claims: dict[str, dict[str, dict]]) -> list[str]:
     for study, records in claims.items():
         name, number = Counter(record["figure"] for record in records.values()).most_common(1)[0]
         place = f"figures/{scale}/{study}/{name}"
-        cells.append(f"![{study}: {name}]({place}.png)<br>{study}: [{name}]({place}.csv), {_count(number)}")
+        shown = f"{number} of {_count(len(records))}"
+        cells.append(f"![{study}: {name}]({place}.png)<br>{study}: [{name}]({place}.csv), {shown}")
     cells += [""] * (-len(cells) % ROW)
     rows = [cells[at : at + ROW] for at in range(0, len(cells), ROW)]
     return ["| " * ROW + "|", "|---" * ROW + "|", *(f"| {' | '.join(row)} |" for row in rows)]
@@ -83,30 +93,35 @@ def _count(number: int) -> str:
 
 
 def _summary(claims: dict[str, dict[str, dict]]) -> list[str]:
-    lines = [f"| claims | {' | '.join(VERDICTS)} |", "|---" * (len(VERDICTS) + 1) + "|"]
+    """Claims by verdict, the papers' apart from our own."""
+    whose = ("the paper's claims", "our own checks")
+    lines = [f"| | {' | '.join(f'{who}: {verdict}' for who in whose for verdict in VERDICTS)} |", "|---" * 7 + "|"]
     for study, records in claims.items():
-        counts = Counter(record["verdict"] for record in records.values())
-        cells = [str(counts[verdict]) for verdict in VERDICTS] if records else ["not run yet", "", ""]
-        lines.append(f"| {study} | {' | '.join(cells)} |")
-    return lines
+        counts = Counter((record["paper"] is None, record["verdict"]) for record in records.values())
+        cells = [str(counts[ours, verdict]) for ours in (False, True) for verdict in VERDICTS]
+        lines.append(f"| {study} | {' | '.join(cells if records else ['not run yet', *[''] * 5])} |")
+    return [*lines, "", *READ_AS]
 
 
 def _table(scale: str, study: str, records: dict[str, dict]) -> list[str]:
     """All claims of a study, to be unfolded."""
     lines = [f"<details><summary>Claims of {study}</summary>", ""]
     lines += [
-        "| the paper's claim | ours, and what is estimated | estimate | 95% interval | n | verdict | figure |",
-        "|---" * 7 + "|",
+        "| the paper's claim | ours, and what is estimated | test, margin | estimate | 95% interval | n | p (Holm) "
+        "| verdict | figure |",
+        "|---" * 9 + "|",
     ]
     for record in records.values():
         low, high = record["ci"]
         cells = (
             record["paper"] or "(ours)",
             f"{record['statement']}<br><sub>{record['ours']}</sub>",
+            f"{record['test'].replace('_', ' ')}, {record['margin']:.3g}",
             f"{record['estimate']:.3g}",
             f"[{low:.3g}, {high:.3g}]",
             str(record["n_seeds"]),
-            record["verdict"],
+            f"{record['p_holm']:.2g}",
+            record["verdict"] + (f"<br><sub>{told}</sub>" if (told := remark(record)) else ""),
             f"[{record['figure']}](figures/{scale}/{study}/{record['figure']}.png)",
         )
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")

@@ -32,6 +32,7 @@ class Study:
         self.name = name
         self.scale = os.environ.get(SCALE, "laptop")  # by hand: the scale whose values the notebook holds
         hold_to_cpu(self.scale)
+        pd.set_option("display.max_colwidth", None)  # claims are sentences
         self.folder = Path(os.environ.get(WORK) or BUILD / "lab" / name)
         for part in ("results", "figures"):
             shutil.rmtree(self.folder / part, ignore_errors=True)

@@ -83,9 +83,10 @@ def decide(
     Verdict: `not reproduced` where Holm's adjusted p against the claim is below .025 (be there an effect, it is
     smaller than what matters); else `reproduced` where the adjusted p for it is; else `inconclusive`.
     The two kinds of p are each one family over `claims`.
-    A record's `p` and `p_holm` are those for the claim. `n_to_decide`, of an inconclusive claim, is the number
-    of seeds (of trials, for a share) at which the verdict nearer to hand would be reached with chance .8, were
-    the estimate and the spread the true ones, at the level Holm leaves to the claims still open.
+    A record's `p` and `p_holm` are those for the claim, `p_against` and `p_against_holm` those against it.
+    `n_to_decide`, of an inconclusive claim, is the number of seeds (of trials, for a share) at which the verdict nearer
+    to hand would be reached with chance .8, were the estimate and the spread the true ones, at the level Holm leaves to
+    the claims still open.
     Raises `UserError` on a claim without data, data without a claim, an id twice, and bad data.
     """
     ids = [claim.id for claim in claims]
@@ -116,6 +117,8 @@ def decide(
             "ci": [outcome.low, outcome.high],
             "p": outcome.p_for,
             "p_holm": float(p_for),
+            "p_against": outcome.p_against,
+            "p_against_holm": float(p_against),
             "verdict": verdict,
             "n_to_decide": _n_to_decide(claim, differences[claim.id], outcome, *levels)
             if verdict == "inconclusive"
@@ -123,6 +126,23 @@ def decide(
             "figure": claim.figure,
         }
     return records
+
+
+def remark(record: Mapping[str, object]) -> str:
+    """What a record's verdict alone would hide, in few words; empty where it hides nothing.
+
+    An inconclusive claim that the correction for the others keeps open; an effect that is surely there and smaller than
+    what matters; one that goes the other way.
+    """
+    if record["verdict"] == VERDICTS[2]:
+        alone = [word for word, p in zip(VERDICTS, ("p", "p_against"), strict=False) if record[p] < LEVEL]
+        return f"uncorrected: {alone[-1]}" if alone else ""
+    if record["verdict"] == VERDICTS[1] and record["test"] == greater.__name__:
+        if record["ci"][1] < 0:
+            return "rather the reverse"
+        if record["ci"][0] > 0:
+            return "there, but smaller than the margin"
+    return ""
 
 
 def claims_table(records: Mapping[str, dict]) -> pd.DataFrame:
@@ -135,8 +155,8 @@ def claims_table(records: Mapping[str, dict]) -> pd.DataFrame:
             "n": record["n_seeds"],
             "estimate": f"{record['estimate']:.3g}",
             "95% interval": f"[{record['ci'][0]:.3g}, {record['ci'][1]:.3g}]",
-            "p (Holm)": f"{record['p_holm']:.2g}",
-            "verdict": record["verdict"],
+            "p for, against (Holm)": f"{record['p_holm']:.2g}, {record['p_against_holm']:.2g}",
+            "verdict": record["verdict"] + (f" ({told})" if (told := remark(record)) else ""),
             "n to decide": "" if record["n_to_decide"] is None else str(record["n_to_decide"]),
             "paper": record["paper"] or "(ours)",
         }

@@ -8,7 +8,7 @@ import numpy as np
 from IPython.display import Markdown
 
 from common.errors import UserError
-from common.evidence.claims import VERDICTS
+from common.evidence.claims import VERDICTS, remark
 
 # A name may carry digits (W8, m2) and, with a capital, hyphened ones (WikiText-2); other digits are results.
 NAME = re.compile(r"(?=\w*[A-Z])[^\W\d_]\w*(?:-\w+)*|[^\W\d_]\w*")
@@ -19,13 +19,15 @@ def prose(template: str, claims: Mapping[str, dict], **numbers: float | str) -> 
 
     `{W8.estimate:+.3f}`, `{W8.ci:.2f}`, `{W8.verdict}`, `{W8.n_seeds}`: a record's field, by its format.
     `{W8:keeps|loses|may or may not keep}`: words for reproduced | not reproduced | inconclusive; they may hold
-    fields in their turn. `{share:.1%}`: one of `numbers`. Floats are shown as `.3g` unless a format says else.
+    fields in their turn. What the verdict alone would hide (`common.evidence.claims.remark`) is put behind them in
+    brackets, once for each claim. `{share:.1%}`: one of `numbers`. Floats are shown as `.3g` unless a format says else.
     Raises `UserError` on an unknown claim, field or number, a number never used, a value that is missing or not
     finite, and on a digit typed into the template that is not part of a name such as W8, m2 or GPT-2.
     """
     if both := set(numbers) & set(claims):
         raise UserError(f"prose: {', '.join(sorted(both))} names a claim and a number")
     unused = set(numbers)
+    remarked: set[str] = set()
 
     def shown(name: str, value: object, spec: str) -> str:
         if isinstance(value, list):
@@ -66,7 +68,10 @@ def prose(template: str, claims: Mapping[str, dict], **numbers: float | str) -> 
         if len(choices) != len(VERDICTS):
             raise UserError(f"prose: {claim} needs words for {' | '.join(VERDICTS)}, got {spec!r}")
         verdict = VERDICTS.index(claims[claim]["verdict"])
-        return [filled(words, chosen and i == verdict) for i, words in enumerate(choices)][verdict]
+        words = [filled(words, chosen and i == verdict) for i, words in enumerate(choices)][verdict]
+        told = remark(claims[claim]) if chosen and claim not in remarked else ""
+        remarked.add(claim)
+        return f"{words} ({told})" if told else words
 
     text = filled(template, True)
     if unused:

@@ -5,7 +5,8 @@ import json
 from common.verification.levels import Level
 from common.verification.tolerances import EXACT, tolerance_of
 
-NUMBERS = ("estimate", "ci", "p", "p_holm", "detectable", "n_to_decide")  # what the data decide; the rest is declared
+NUMBERS = ("estimate", "ci", "p", "p_holm", "p_against", "p_against_holm", "detectable", "n_to_decide")
+"""What the data decide; the rest is declared."""
 
 
 def verdicts(content: bytes) -> dict[str, str]:
