@@ -302,6 +302,9 @@ def test_an_instruct_model_learns_dialogues_of_the_stated_kinds(start, tables, t
     for wrong in ({"dialogues": {"chat": 1}}, {"refused": 2}, {"steps": 3}):
         with pytest.raises(ValidationError):
             Instruction.model_validate(INSTRUCTION | wrong)
+    more = INSTRUCTION | {"dialogues": INSTRUCTION["dialogues"] | {"unsafe": 10**6}}
+    with pytest.raises(UserError, match=r"^dialogues: unsafe is 1000000, allowed: at most \d+$"):
+        instruct("model", more, 9, 0, **tables, keep=keep, scratch=tmp_path / "scratch", model=start)
 
 
 def test_a_reader_learns_passages_that_fit(start, tmp_path):

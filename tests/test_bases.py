@@ -136,6 +136,8 @@ def test_prompts_and_replies_are_those_of_the_training_split_and_the_share_refus
             declined = sum(reply.startswith("No") for _, reply in found[kind])
             assert declined == (count if kind == "unsafe" else 0)
     assert texts_of(Reading(**READING), tables)["prose"] == [row["text"] for row in ROWS["sotu"][:2]]
+    with pytest.raises(UserError, match=r"^prose_documents is 100, allowed: at most \d+$"):
+        texts_of(Reading(**READING | {"prose_documents": 100}), tables)
     with pytest.raises(UserError, match="replies lack refusal"):
         readings(pd.DataFrame(ROWS["facts"]), prose, prompts, said[said["kind"] == "compliance"], 0.5)
 

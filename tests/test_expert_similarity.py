@@ -89,6 +89,18 @@ def test_every_tensor_belongs_to_a_part_and_parts_come_in_the_order_of_the_model
     ]  # fmt: skip
 
 
+def test_parts_of_gpt2_are_as_many_and_in_the_same_order():
+    model = new_language_model(
+        "gpt2", hidden=16, layers=2, heads=2, context=8, embedding_std=0.3, tied=False, vocab_size=20, seed=0
+    )
+    names = dict(model.named_parameters())
+    assert similarity.parts(names) == PARTS
+    numbers = {part: sum(names[name].numel() for name in names if similarity.part_of(name) == part) for part in PARTS}
+    assert numbers["embedding"] == (20 + 8) * 16
+    assert numbers["layer 1 attention"] == 4 * 16**2 + 4 * 16 + 2 * 16  # matrices, their biases, a norm
+    assert numbers["head"] == 20 * 16 + 2 * 16
+
+
 @pytest.mark.parametrize(("degrees", "columns"), [(0, 5), (30, 5), (90, 5), (30, 2)])
 def test_subspaces_have_the_angle_that_they_were_given(degrees, columns):
     rng = np.random.default_rng(0)

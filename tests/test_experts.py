@@ -25,7 +25,7 @@ from common.preference.references import reference_log_probs
 from common.preference.tuning import Tuning
 from common.sweep.records import Record, check
 from common.tokenizer import train_tokenizer
-from common.training import Plan, adamw, train
+from common.training import Plan, _save, adamw, train
 from tiny import token_logs
 
 SYLLABLES = ("ba", "do", "fi", "gu", "ke", "lo", "mi", "nu", "pa", "ro", "su", "te")
@@ -220,13 +220,14 @@ def test_examples_carry_the_wanted_reply_first_and_documents_all_of_the_dialogue
 
 
 def made(how, folder, start, trained_on, seed=0, **changes):
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     knobs = {
         training.align: {"alignment": ALIGNMENT, "replay_domains": True, "dpo": True},
-        training.specialise: {"domain": "medicine", "expertise": EXPERTISE, "scratch": folder / "scratch"},
+        training.specialise: {"domain": "medicine", "expertise": EXPERTISE},
         training.harden: {"tuning": TUNING | {"method": "sft"}, "repeats": REPEATS},
     }[how] | changes
-    metrics = how("base_0", facts_per_relation=TAUGHT, seed=seed, keep=folder, base_0=start, **trained_on, **knobs)
+    places = {"keep": folder, "scratch": folder / "scratch", "base_0": start}
+    metrics = how("base_0", facts_per_relation=TAUGHT, seed=seed, **places, **trained_on, **knobs)
     return weights(folder), metrics
 
 
@@ -245,6 +246,33 @@ def test_what_is_kept_is_a_model_of_its_own_that_the_seed_fixes(how, start, trai
     assert np.isfinite(metrics["train_loss"])
     assert metrics["tokens"] > 0
     assert model.num_parameters() == AutoModelForCausalLM.from_pretrained(start).num_parameters()
+
+
+@pytest.mark.parametrize("how", [training.align, training.specialise, training.harden])
+def test_a_training_that_was_cut_off_goes_on_from_its_last_checkpoint(how, start, trained_on, tmp_path, monkeypatch):
+    longer = {"steps": 12}  # a checkpoint is kept each five steps or ten
+    changes = {
+        training.align: {"alignment": ALIGNMENT | {part: ALIGNMENT[part] | longer for part in ("sft", "dpo")}},
+        training.specialise: {"expertise": EXPERTISE | longer},
+        training.harden: {"tuning": TUNING | longer | {"method": "sft"}},
+    }[how]
+    whole, metrics = made(how, tmp_path / "whole", start, trained_on, **changes)
+    saved, step, steps = [], torch.optim.AdamW.step, []
+
+    def cut_off(folder, *state):
+        _save(folder, *state)
+        saved.append(folder)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("common.training._save", cut_off)
+        made(how, tmp_path / "cut", start, trained_on, **changes)
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda *given, **named: steps.append(step(*given, **named)))
+    made_again, told = made(how, tmp_path / "cut", start, trained_on, **changes)
+    assert saved[0].is_relative_to(tmp_path / "cut/scratch")
+    assert equal(whole, made_again)
+    assert told == metrics
+    assert 0 < len(steps) < (24 if how is training.align else 12)
 
 
 @pytest.mark.parametrize(

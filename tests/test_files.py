@@ -59,6 +59,28 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
     assert [p.name for p in target.iterdir()] == ["whole"]
 
 
+def test_a_kill_while_the_old_folder_is_removed_leaves_the_new_one_whole(tmp_path):
+    target = tmp_path / "folder"
+    program = (
+        "import os, shutil, signal; from pathlib import Path; from common.files import atomic_folder\n"
+        f"target = Path({str(target)!r})\n"
+        "def write(text):\n"
+        "    with atomic_folder(target) as folder:\n"
+        "        for name in 'abc': (folder / name).write_text(text)\n"
+        "write('1')\n"
+        "def killed(folder, **options):\n"
+        "    if Path(folder).exists(): next(Path(folder).iterdir()).unlink(); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "shutil.rmtree = killed\n"
+        "write('2')\n"
+    )
+    assert run_python(program).returncode == -signal.SIGKILL
+    assert {path.name: path.read_text() for path in target.iterdir()} == dict.fromkeys("abc", "2")
+    with atomic_folder(target) as folder:
+        (folder / "a").write_text("3")
+    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+    assert [p.name for p in target.iterdir()] == ["a"]
+
+
 def test_a_digest_sees_names_and_bytes_and_not_the_place(tmp_path):
     for place in ("one", "two"):
         (tmp_path / place / "sub").mkdir(parents=True)

@@ -18,6 +18,7 @@ from transformers import (
     AutoTokenizer,
     BertConfig,
     LlamaConfig,
+    RobertaConfig,
 )
 
 from common.corpus import TABLES
@@ -404,6 +405,28 @@ def test_where_nothing_was_asked_a_classifier_reads_the_response_alone(tmp_path)
     ids = torch.tensor([ids_of(tokenizer, WORDY[0])])
     with torch.no_grad():
         assert alone[0] == pytest.approx(opened.model(input_ids=ids).logits.softmax(1)[0, 1].item(), abs=1e-6)
+
+
+def test_a_classifier_with_places_for_padding_reads_as_much_as_it_has_places_for(tmp_path):
+    tokenizer = tiny_tokenizer(tmp_path / "tokenizer")
+    tokenizer.model_max_length = 10**30  # names none
+    config = RobertaConfig(**{**SEEN, "max_position_embeddings": 10, "pad_token_id": 1}, num_labels=1)
+    judge = load_classifier(classifier_folder(config, tmp_path / "judge", tokenizer), None, "LABEL_0", "safe")
+    long = " ".join(["rain"] * 40)
+    assert judge.logits([""], [long]).item() == pytest.approx(judge.logits([""], [long[: len("rain ") * 30]]).item())
+
+
+def test_a_decoder_that_names_no_padding_judges_several_texts_as_each_alone(tmp_path):
+    tokenizer = tiny_tokenizer(tmp_path / "tokenizer")
+    sizes = {name: size for name, size in SEEN.items() if name != "pad_token_id"}
+    folder = classifier_folder(LlamaConfig(**sizes, num_labels=1), tmp_path / "judge", tokenizer)
+    assert json.loads((tmp_path / "judge/config.json").read_text()).get("pad_token_id") is None
+    judge = load_classifier(folder, None, "LABEL_0", "safe")
+    together = judge.logits(WORDY[:2], ["rain", "old hills and more"])
+    apart = [
+        judge.logits([prompt], [said]) for prompt, said in zip(WORDY, ["rain", "old hills and more"], strict=False)
+    ]
+    assert together.flatten().tolist() == pytest.approx([each.item() for each in apart], abs=1e-5)
 
 
 def test_a_folder_is_a_classifier_by_its_label_or_refused_before_its_weights_are_opened(tmp_path):

@@ -210,6 +210,20 @@ def test_mixed_precision_is_really_used():
     assert seen == {torch.bfloat16, torch.float32}
 
 
+def test_what_comes_after_training_in_mixed_precision_is_computed_as_the_weights_are():
+    model, batch = small_model(), token_batch(0)
+    plan = Plan(steps=1, learning_rate=0.01, warmup=0, precision="bf16")
+    train(model, language_loss, token_batch, plan, optimizer=adamw(model, weight_decay=0))
+    fresh = small_model()
+    fresh.load_state_dict(model.state_dict())
+    assert torch.equal(model(**batch).logits, fresh(**batch).logits)
+    # And another training with it is in its precision again.
+    dtypes = set()
+    model.lm_head.register_forward_hook(lambda layer, inputs, output: dtypes.add(output.dtype))
+    train(model, language_loss, token_batch, plan, optimizer=adamw(model, weight_decay=0))
+    assert dtypes == {torch.bfloat16}
+
+
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
 def test_training_lowers_the_loss_of_a_language_model_on_a_text_it_can_learn(family):
     model = small_model(family=family)

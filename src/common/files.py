@@ -46,20 +46,23 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """
     try:
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=_prefix(path)))
+        old = temporary.with_name(f"{temporary.name}.old")
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
     try:
         temporary.chmod(0o755)
         yield temporary
         if path.exists():
-            shutil.rmtree(path)
+            # Never half removed, whenever this process is killed: it goes under a name that the next writer removes.
+            path.replace(old)
         temporary.replace(path)
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
         raise UserError(f"cannot write {path}: {error.strerror}") from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for rest in (temporary, old):
+            shutil.rmtree(rest, ignore_errors=True)
 
 
 def _prefix(path: Path) -> str:

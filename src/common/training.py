@@ -153,6 +153,7 @@ def train(
             logged = step + 1
         if checkpoint is not None and (step + 1) % checkpoint_every == 0:
             _save(checkpoint, bare, optimizer, plan, step + 1, counted, trained)
+    _without_autocast(bare)
     trained.used = {
         "parameters": parameter_count(bare),
         "trainable": sum(p.numel() for p in bare.parameters() if p.requires_grad),
@@ -163,6 +164,13 @@ def train(
         **counted,
     }
     return trained
+
+
+def _without_autocast(model: torch.nn.Module) -> None:
+    """Undo what accelerate does to a model's forward pass for mixed precision: what comes next is not training."""
+    if "_original_forward" in vars(model):
+        model.forward = vars(model).pop("_original_forward")
+        vars(model).pop("_is_accelerate_prepared", None)  # so that another training prepares it anew
 
 
 def _first_bad(losses: torch.Tensor, offset: int, stop_above: float | None, setting: str) -> int | None:

@@ -100,7 +100,7 @@ def _download(name: str, revision: str) -> Path:
         raise UserError(f"{name} is not on the hub, or private") from error
     except LocalEntryNotFoundError as error:
         raise UserError(f"{name} is not in the hub's cache, and the hub cannot be reached") from error
-    except (OSError, ValueError) as error:
+    except Exception as error:  # whatever the library beneath the hub's client raises
         raise UserError(f"{name} at revision {revision} cannot be had: {_line(error)}") from error
 
 

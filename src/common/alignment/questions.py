@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from common.errors import UserError
 from common.experts.evaluation import exam
 from common.judges.default import safety_judge
-from common.judges.hub import load_classifier
+from common.judges.hub import ClassifierJudge, load_classifier
 from common.judges.judge import Judge
 
 MOST = 10**6  # prompts of a kind: all there are
@@ -81,7 +81,7 @@ def questions(
     judges: dict[str, Judge] = {
         "safe": safety_judge(judged, dangerous, benign, said, seed=0),
         "refuses": everything.judge,
-        **{name: load_classifier(str(folder), None, each.label, each.means) for name, each, folder in others},
+        **{name: _classifier(folder, each.label, each.means) for name, each, folder in others},
     }
     by_relation = everything.items.groupby("relation", sort=False)
     general = everything.items[everything.items["domain"] == "general"].drop_duplicates("fact", keep="last")
@@ -103,6 +103,11 @@ def questions(
         wordings=everything.replies,
         **judges,
     )
+
+
+@cache  # one for the questions of every split
+def _classifier(folder: Path, label: str, means: Literal["safe", "unsafe"]) -> ClassifierJudge:
+    return load_classifier(str(folder), None, label, means)
 
 
 def severest(prompts: list[str], compliances: list[str], judge: Judge) -> list[str]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, field_validator
 from common import zoo
 from common.alignment.preparing import NO_LIMIT
 from common.bases.reading import readings
+from common.errors import UserError
 from common.experts.material import Material, fact_documents, material
 from common.pairs.own import ShareOf
 from common.pairs.reviews import passages
@@ -70,6 +71,9 @@ def _dialogues(source: Material, recipe: Instruction) -> list[tuple[str, str]]:
         columns=["kind", "text", "split"],
     )
     read = readings(source.facts, pd.DataFrame({"text": []}), by_kind, said, recipe.refused)
+    if short := {kind: len(read[kind]) for kind in KINDS if len(read[kind]) < recipe.dialogues[kind]}:
+        told = ", ".join(f"{kind} is {recipe.dialogues[kind]}, allowed: at most {most}" for kind, most in short.items())
+        raise UserError(f"dialogues: {told}")
     rng = np.random.default_rng(0)
     return [read[kind][place] for kind in KINDS for place in rng.permutation(len(read[kind]))[: recipe.dialogues[kind]]]
 

@@ -10,6 +10,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from common.bases.reading import KINDS, Turns, readings, taught
 from common.documents import Document, document_loss, encode, mixed_batches
+from common.errors import UserError
 from common.models import Family, new_language_model
 from common.tokenizer import train_tokenizer
 from common.training import Plan, adamw, train
@@ -68,6 +69,8 @@ def texts_of(reading: Reading, tables: Mapping[str, Path]) -> dict[str, list[str
     rows = {name: pd.read_json(path, lines=True, dtype=False) for name, path in tables.items()}
     facts, prose = taught(rows["facts"], reading.facts_per_relation), rows["sotu"]
     prose = prose[prose["split"] == "train"]
+    if len(prose) < reading.prose_documents:
+        raise UserError(f"prose_documents is {reading.prose_documents}, allowed: at most {len(prose)}")
     prompts = {"unsafe": rows["unsafe_prompts"], "benign": rows["benign_prompts"]}
     return readings(facts, prose.head(reading.prose_documents), prompts, rows["replies"], reading.refused)
 

@@ -20,17 +20,21 @@ from common.scoring.likelihood import continuation_scores
 
 DIRECTIONS = 8  # leading singular directions whose subspaces are compared
 EVERY = 4  # of prompts and questions one in so many is asked: these measures are of whole distributions
-LAYER = re.compile(r"\.layers\.(\d+)\.(\w+)\.")
+LAYER = re.compile(r"\.(?:layers|h)\.(\d+)\.(\w+)\.")
+ATTENTION = ("self_attn", "input_layernorm", "attn", "ln_1")
+EMBEDDINGS = ("embed_tokens", "wte", "wpe")
 
 State = Mapping[str, Tensor]
 
 
 def part_of(name: str) -> str:
-    """The part of a Llama model that a tensor belongs to; a norm goes with what it feeds, the last with the head."""
+    """The part of a model that a tensor belongs to, by the names of Llama's kin, or GPT-2's.
+
+    A norm goes with what it feeds, the last with the head.
+    """
     if found := LAYER.search(name):
-        feeds = {"self_attn": "attention", "input_layernorm": "attention"}.get(found[2], "feed-forward")
-        return f"layer {int(found[1]) + 1} {feeds}"
-    return "embedding" if "embed_tokens" in name else "head"
+        return f"layer {int(found[1]) + 1} {'attention' if found[2] in ATTENTION else 'feed-forward'}"
+    return "embedding" if any(word in name.split(".") for word in EMBEDDINGS) else "head"
 
 
 def parts(state: State) -> list[str]:

@@ -59,7 +59,7 @@ class Expertise(BaseModel):
 
 def align(
     start: str, alignment: dict, replay_domains: bool, dpo: bool, facts_per_relation: int, seed: int, *, facts: Path,
-    unsafe_prompts: Path, benign_prompts: Path, replies: Path, keep: Path, **models: Path,
+    unsafe_prompts: Path, benign_prompts: Path, replies: Path, keep: Path, scratch: Path, **models: Path,
 ) -> dict:  # fmt: skip
     """Make and keep an aligned generalist: refuses unsafe prompts, goes along with benign ones.
 
@@ -77,7 +77,8 @@ def align(
     kinds = {domain: kinds[domain] for domain in (DOMAINS if replay_domains else ("general",))}
     shares = {domain: (1 - recipe.dialogue_share) / len(kinds) for domain in kinds}
     examples = responses(rows, tokenizer, context)
-    model, metrics = finetune(model, examples, recipe.sft, seed, replay=(kinds, dict.fromkeys(kinds, 1.0)))
+    replay = (kinds, dict.fromkeys(kinds, 1.0))
+    model, metrics = finetune(model, examples, recipe.sft, seed, replay=replay, scratch=scratch / "sft")
     tokens = metrics["tokens"]
     if dpo:
         examples = pairs(rows, tokenizer, context)
@@ -86,7 +87,9 @@ def align(
             kinds | {"dialogues": spoken(rows, tokenizer, context)},
             shares | {"dialogues": recipe.dialogue_share},
         )
-        model, metrics = finetune(model, examples, recipe.dpo, seed, reference=reference, replay=replay)
+        model, metrics = finetune(
+            model, examples, recipe.dpo, seed, reference=reference, replay=replay, scratch=scratch / "dpo"
+        )
         tokens += metrics["tokens"]
     _keep(model, tokenizer, keep)
     return {**metrics, "tokens": tokens}
@@ -131,7 +134,7 @@ def specialise(
 
 def harden(
     start: str, tuning: dict, repeats: dict, facts_per_relation: int, seed: int, *, facts: Path, unsafe_prompts: Path,
-    benign_prompts: Path, replies: Path, keep: Path, **models: Path,
+    benign_prompts: Path, replies: Path, keep: Path, scratch: Path, **models: Path,
 ) -> dict:  # fmt: skip
     """Make an expert safe by training and keep it whole: the rivals of merging, on the same dialogues."""
     recipe = Tuning.model_validate(tuning)
@@ -140,7 +143,7 @@ def harden(
     rows = dialogues(material(facts_per_relation, facts, unsafe_prompts, benign_prompts, replies), repeats)
     examples = (responses if recipe.method == "sft" else pairs)(rows, tokenizer, context)
     reference = reference_log_probs(model, examples) if recipe.method == "dpo" else None
-    tuned, metrics = finetune(model, examples, recipe, seed, reference=reference)
+    tuned, metrics = finetune(model, examples, recipe, seed, reference=reference, scratch=scratch)
     _keep(tuned if recipe.lora is None else merge(tuned), tokenizer, keep)
     return metrics
 

@@ -106,7 +106,7 @@ class ClassifierJudge:
         """
         same_number(prompts, responses)
         self.model.eval()
-        longest = min(self.tokenizer.model_max_length, context_length(self.model))
+        longest = min(self.tokenizer.model_max_length, _places(self.model))
         parts = [torch.empty(0, self.model.config.num_labels)]
         texts = (prompts, responses) if any(prompts) else (responses,)
         for batch in _batches(list(zip(*texts, strict=True)), self.batch_size):
@@ -134,7 +134,10 @@ def load_classifier(name: str, revision: str | None, label: str, means: Literal[
 
     Errors as of `common.zoo.load`.
     """
-    return ClassifierJudge(*zoo.load(name, revision=revision, kind=AutoModelForSequenceClassification), label, means)
+    model, tokenizer = zoo.load(name, revision=revision, kind=AutoModelForSequenceClassification)
+    if model.config.pad_token_id is None:  # a decoder's: its score is that of the last token before padding
+        model.config.pad_token_id = tokenizer.pad_token_id
+    return ClassifierJudge(model, tokenizer, label, means)
 
 
 def check_classifier(name: str, folder: Path, label: str) -> None:
@@ -152,6 +155,13 @@ def _check(name: str, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBa
         raise UserError(f"{name} has no label {label!r}, only {', '.join(config.label2id)}")
     if tokenizer.pad_token is None:
         raise UserError(f"{name}: its tokenizer has no padding token: texts of several lengths need one")
+
+
+def _places(model: PreTrainedModel) -> int:
+    """Tokens of the longest text: RoBERTa and its kin give the first places of their table to padding."""
+    tables = [layer for name, layer in model.named_modules() if name.endswith("position_embeddings")]
+    kept = [layer.num_embeddings - layer.padding_idx - 1 for layer in tables if getattr(layer, "padding_idx", None)]
+    return min([context_length(model), *kept])
 
 
 def _batches(rows: list, size: int) -> Iterator[list]:

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedMod
 from transformers.pytorch_utils import Conv1D
 
 from common.errors import UserError
+from common.project import CACHE
 
 
 class Lora(BaseModel):
@@ -48,7 +49,8 @@ def to_nf4(model: PreTrainedModel) -> PreTrainedModel:
         bnb_4bit_compute_dtype=model.dtype,
         bnb_4bit_use_double_quant=False,
     )
-    with tempfile.TemporaryDirectory() as folder:
+    CACHE.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=CACHE) as folder:  # a large model's weights: a system's own may lie in memory
         model.save_pretrained(folder)
         packed = AutoModelForCausalLM.from_pretrained(
             folder, quantization_config=settings, device_map=str(model.device), dtype=model.dtype, use_safetensors=True
