@@ -14,9 +14,10 @@ from matplotlib.transforms import Bbox
 
 from common.analysis import hallucination as analysis
 from common.analysis.hallucination.claims import share
+from common.analysis.hallucination.declaring import pooled
 from common.analysis.hallucination.rates import RECALLED, STORIES
 from common.errors import UserError
-from common.evidence import decide, prose
+from common.evidence import decide, detectable_effect, prose
 from common.figures import save_figure
 from common.hallucination.world import QUARTILES
 from common.plots import hallucination as plots
@@ -106,6 +107,7 @@ def made_calibration():
 
 FIGURES = {
     "early": (lambda: analysis.early_table(made_answers()), plots.early),
+    "rarity": (lambda: analysis.rarity_table(made_answers()), plots.rarity),
     "map": (lambda: analysis.map_table(made_answers()), plots.by_task),
     "size": (lambda: analysis.size_table(made_answers(), list(TASKS)), plots.size),
     "tuning": (lambda: analysis.tuning_table(made_answers(), list(TASKS)), plots.tuning),
@@ -172,6 +174,43 @@ def test_the_papers_world_gives_the_papers_verdicts():
 def test_other_worlds_overturn_what_they_contradict(changed, overturned):
     verdicts = {name: record["verdict"] for name, record in decided(truth=TRUTH | changed).items()}
     assert {name: verdicts[name] for name in overturned} == dict.fromkeys(overturned, "not reproduced")
+
+
+def test_a_claim_tells_which_tasks_and_arms_it_rests_on():
+    basis = analysis.Basis(
+        {"base": ["recall", "conflict"], "instruct": ["recall", "conflict", "endings"]},
+        ["Llama", "Mamba-2"],
+        ["Llama", "LSTM"],
+    )
+    claims = analysis.declare(made_answers(seeds=(100, 101)), basis, seeds=5, margin=0.05, slight=0.08)
+    ours = {claim.id: claim.ours for claim in claims}
+    assert ours["tuning_attention"].endswith(
+        "mean over conflict, endings (base models have read only the form of conflict); arms that follow: Llama"
+    )
+    assert ours["tuning_recurrent"].endswith("arms that follow: Mamba-2")
+    assert ours["size_recurrent_faithfulness"].endswith("mean over conflict; Mamba-2")  # LSTM has one size
+    assert ours["rare"].endswith("recurrent (Mamba-2, LSTM) minus attention (Llama)")
+    assert ours["endings"].endswith("attention (Llama) minus recurrent (LSTM)")
+    assert ours["hybrid"].endswith("attention (Llama) minus hybrid (third, two thirds)")
+
+
+def test_claims_of_one_aspect_share_the_pilots_spread_and_seeds_that_agree_do_not_make_it_none():
+    names = [claim.id for claim in declared()]
+    found = {name: np.array([0.0, 0.0]) for name in names}
+    found |= {"rare": np.array([0.1, 0.3]), "endings": np.array([0.0, 0.2]), "hybrid": np.array([0.0, 0.7])}
+    spreads = pooled(found)
+    # Variances of pairs are half the squared difference: .02, .02 and .245, the first among 4, the last among 7.
+    assert spreads["rare_each"] == spreads["size_attention_factuality"] == pytest.approx((0.02 / 4) ** 0.5)
+    assert spreads["tuning_recurrent"] == pytest.approx(0.035**0.5)
+    assert spreads["tuning_differs"] == pytest.approx(0.07**0.5)
+    assert spreads["differs"] == pytest.approx((0.02 / 4 + 0.02) ** 0.5)
+    # `universal`, alone of its kind, does not vary: 13 claims that are no contrast share what there is.
+    assert spreads["universal"] == pytest.approx(((0.02 + 0.02 + 0.245) / 13) ** 0.5)
+    assert list(spreads) == names
+    assert min(pooled({name: np.array([0.1, 0.1]) for name in names}).values()) > 0
+    pilot = analysis.evidence(made_answers(seeds=(100, 101, 102)), BASIS)
+    told = {claim.id: claim.detectable for claim in declared()}
+    assert told["rare"] == pytest.approx(detectable_effect(pooled(pilot)["rare"], 5, alpha=0.025 / len(names)))
 
 
 def test_models_that_keep_to_the_proverb_overturn_the_claim_on_endings():
@@ -360,6 +399,10 @@ def test_examples_are_picked_by_group_whatever_was_answered():
     table = analysis.examples_table(pd.DataFrame(rows), ["LSTM", "Llama"], 0)
     assert table.to_dict("list") == {"LSTM": ["y"], "Llama": ["x ✓"]}
     assert table.index.tolist() == [("recall", "p", "x")]
+    # Any name in the form is right: the first on the list is not the answer.
+    rows = [one | {"task": "formats", "value": "again", "right": "Africa, Africa, stop."} for one in rows[::4]]
+    table = analysis.examples_table(pd.DataFrame(rows), ["LSTM", "Llama"], 0)
+    assert table.index.tolist() == [("formats", "p", "X, X, stop.")]
 
 
 def test_what_was_matched_is_told_by_arm():
@@ -408,6 +451,39 @@ def test_every_arm_is_a_line_through_its_shares(name, column):
             assert line.get_ydata().tolist() == pytest.approx(shares.tolist())
 
 
+def test_the_figure_of_rarity_goes_from_the_most_frequent_facts_to_the_rarest_with_guessing_beside():
+    table, figure = drawn("rarity")
+    assert table["guess"].tolist() == pytest.approx([1 - CHANCE] * len(table))
+    (ax,) = figure.axes
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == list(QUARTILES)
+    lines = {container.get_label(): container.lines[0].get_ydata() for container in ax.containers}
+    assert set(lines) == set(ARMS)
+    # As made up: .05 more from each quarter to the next, around the share of the aspect.
+    assert lines["Llama"].tolist() == pytest.approx([0.225, 0.275, 0.325, 0.375], abs=0.011)
+    assert lines["LSTM"].tolist() == pytest.approx([0.425, 0.475, 0.525, 0.575], abs=0.011)
+
+
+def test_the_lowest_panel_of_each_column_has_its_ticks_named_and_no_other():
+    figure = drawn("map")[1]
+    named = [ax.xaxis.get_tick_params()["labelbottom"] for ax in figure.axes]
+    shown = [ax.get_visible() for ax in figure.axes]
+    assert shown == [True] * 5 + [False]
+    assert named[:5] == [False, False, True, True, True]
+
+
+@pytest.mark.parametrize(("name", "most"), [("between", 0.11), ("temperature", 0.04)])
+def test_points_set_apart_stay_near_their_place_and_around_it(name, most):
+    table, figure = drawn(name)
+    column = {"between": "count", "temperature": "temperature"}[name]
+    panel = {"between": "between", "temperature": "task"}[name]
+    for ax, (_, own) in zip(figure.axes, table.groupby(panel, sort=False), strict=True):
+        wanted = np.sort(own[column].unique())
+        moved = np.array([container.lines[0].get_xdata() for container in ax.containers]) - wanted
+        assert len(set(moved[:, 0])) == len(ARMS)
+        assert moved.mean(axis=0) == pytest.approx([0.0] * len(wanted), abs=1e-9)
+        assert np.abs(moved).max() <= most
+
+
 def test_an_arm_with_no_two_models_that_have_an_auroc_has_no_interval_of_it():
     table = analysis.calibration_table(made_calibration()).set_index(["task", "measure", "arm"])
     assert set(table.index.get_level_values("task")) == {"recall", "conflict"}
@@ -418,23 +494,42 @@ def test_an_arm_with_no_two_models_that_have_an_auroc_has_no_interval_of_it():
     assert set(nowhere["measure"]) == {"calibration error"}
 
 
-def test_words_name_the_recurrent_arm_nearest_to_attention_and_who_follows_stories():
+def test_words_tell_gaps_by_rarity_and_which_arm_follows_stories():
     answers = made_answers(noise=0.0)
     own = (answers["arm"] == "LSTM") & (answers["value"] == QUARTILES[-1])
     answers.loc[own, "wrong"] += 0.1 * np.resize([1, 2], own.sum())
+    even = (answers["kind"] == "recurrent") & (answers["arm"] == "Mamba-2") & (answers["value"] == QUARTILES[0])
+    answers.loc[even, "wrong"] -= 0.2
     skills = analysis.skill_table(answers, 0.05)
     checked = pd.DataFrame({"claim": ["rare", "endings"], "agree": [True, False]})
     words = analysis.spoken(with_unanswerable(answers), skills, checked, BASIS)
     assert (words["answerable"], words["unknown"]) == (pytest.approx(-0.2), pytest.approx(0.4))
     assert words["guessed"] == "unanswerable"
     assert words["unsaid_attention"] == pytest.approx(0.2)
-    assert words["counted"] == "conflict, endings"
-    assert words["nearest"] == "Mamba-2"
-    assert words["nearest_gap"] == pytest.approx(0.2)
+    assert words["counted"] == "conflict, endings (base models have read only the form of conflict)"
+    assert words["gaps"].endswith("Mamba-2 +0.00 to +0.20")
+    assert words["growing"] == "LSTM, Mamba-2"
+    assert words["behind"] == "LSTM"
+    assert words["others"] == "+0.20, [+0.20, +0.20]"
     assert (words["follower"], words["followed"]) == ("Llama", pytest.approx(0.6 - CHANCE))
     assert words["disagreeing"] == "endings"
     assert words["guessing"] == "none"
     prose(analysis.SUMMARY, decided(), **words)
+    everywhere = made_answers(noise=0.0).assign(unknown=0.0)
+    assert analysis.spoken(with_unanswerable(everywhere), skills, checked, BASIS)["others"] == "not there, as all are"
+
+
+def test_a_claim_that_only_the_correction_keeps_open_reads_as_its_statement_has_it():
+    skills = analysis.skill_table(made_answers(), 0.05)
+    checked = pd.DataFrame({"claim": ["rare"], "agree": [True]})
+    words = analysis.spoken(with_unanswerable(made_answers()), skills, checked, BASIS)
+    left = {"verdict": "inconclusive", "p": 0.99, "p_against": 0.007, "n_to_decide": 9, "margin": 0.08}
+    records = decided() | {name: decided()[name] | left for name in ("size_recurrent_faithfulness", "tuning_recurrent")}
+    records["rare_each"] = records["rare_each"] | left | {"p": 0.006, "p_against": 0.98}
+    text = " ".join(prose(analysis.SUMMARY, records, **words).data.split())
+    assert "recurrent models stays as it is, within ±0.08, is open (uncorrected: not reproduced): " in text
+    assert "recurrent models as it is, within ±0.08, is open (uncorrected: not reproduced): " in text
+    assert "Even the best of them at each seed may be worse (uncorrected: reproduced): " in text
 
 
 def test_the_ladder_climbs_from_no_attention_to_more():

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from common.analysis.hallucination.arms import ATTENTION, BASE, HYBRID, KINDS, RECURRENT, TUNED
+from common.analysis.hallucination.arms import BASE, KINDS, TUNED
 from common.figures import INK, PAGE, PALETTE, RULE, forest, grouped_rows, label_lines, use_style
 
 COLORS = dict(zip(KINDS, PALETTE, strict=False))
@@ -25,10 +25,23 @@ def early(table: pd.DataFrame) -> Figure:
     return _forests(table, "measure", "share of answers")
 
 
+def rarity(table: pd.DataFrame) -> Figure:
+    """Wrong answers about facts by how often these were read, a line for each arm. `table`: see `rarity_table`."""
+    order = list(table["frequency"].unique())
+    figure, axes = _panels(["facts, base models"])
+    ((title, ax),) = axes.items()
+    guess = table.drop_duplicates("frequency")["guess"]
+    ax.plot(range(len(order)), guess, label="guessing", color=RULE, linestyle="--", linewidth=0.8, zorder=0)
+    _lines(ax, table.assign(place=table["frequency"].map(order.index)), "place", apart=0.03)
+    ax.set(title=title, xlabel="quarter of the facts, by how often they were read")
+    ax.set_xticks(range(len(order)), order)
+    return _finished(figure, axes)
+
+
 def by_task(table: pd.DataFrame) -> Figure:
-    """The map: wrong answers by task, a panel for each, a row for each arm; dashed, guesses. `table`: `map_table`."""
+    """The map: wrong answers by task, a panel each, a row for each arm; dashed, guessing. `table`: `map_table`."""
     order = table.drop_duplicates("task").sort_values("aspect", kind="stable")
-    figure = _forests(table, "task", "wrong answers (dashed: of who guesses)", order["task"].tolist(), columns=3)
+    figure = _forests(table, "task", "wrong answers (dashed: guessing)", order["task"].tolist(), columns=3)
     for guess, ax in zip(order["guess"], figure.axes, strict=False):
         ax.axvline(guess, color=RULE, linestyle="--", linewidth=0.8, zorder=0)
     return figure
@@ -106,6 +119,8 @@ def _forests(table: pd.DataFrame, panel: str, label: str, order: Sequence[str] =
     rows, _ = grouped_rows(arms["kind"])
     height = dict(zip(arms["arm"], rows, strict=True))
     names = list(order) or list(table[panel].unique())
+    # Intervals by t may reach beyond what a share can be, and are shown.
+    reach = min(0.0, table["low"].min()) - 0.02, max(1.0, table["high"].max()) + 0.02
     use_style()
     lines = -(-len(names) // columns)
     figure, grid = plt.subplots(
@@ -118,12 +133,14 @@ def _forests(table: pd.DataFrame, panel: str, label: str, order: Sequence[str] =
         numbers = [own[column] for column in ("estimate", "low", "high")]
         colors = [COLORS[kind] for kind in own["kind"]]
         forest(ax, own["arm"].tolist(), *numbers, colors=colors, rows=own["height"], line=None)
-        ax.set(title=name, xlim=(-0.02, 1.02), ylim=(rows[-1] + 0.6, -0.6))
+        ax.set(title=name, xlim=reach, ylim=(rows[-1] + 0.6, -0.6))
         ax.xaxis.set_major_formatter(PercentFormatter(1))
     # Panels share the axis, and the last one may lack an arm.
     grid.flat[0].set_yticks(list(height.values()), list(height))
-    for ax in list(grid.flat)[len(names) :]:
-        ax.set_visible(False)
+    for place, ax in enumerate(grid.flat):
+        ax.set_visible(place < len(names))
+        if place + columns >= len(names):
+            ax.tick_params(labelbottom=True)  # the lowest of its column, maybe above an empty place
     figure.supxlabel(label)
     return figure
 
@@ -135,9 +152,12 @@ def _panels(names: Sequence[str]) -> tuple[Figure, dict[str, Axes]]:
 
 
 def _lines(ax: Axes, table: pd.DataFrame, column: str, unit: float = 1.0, apart: float = 0.0) -> None:
-    """A line for each arm, in its kind's colour; arms of one kind differ in their dashes, all by `apart` in place."""
-    shift = 0.0
-    for kind in (ATTENTION, HYBRID, RECURRENT):
+    """A line for each arm, in its kind's colour; arms of one kind differ in their dashes, all by `apart` in place.
+
+    The middle one stands where it belongs, so that none is far from there.
+    """
+    shift = -apart * (table["arm"].nunique() - 1) / 2
+    for kind in KINDS:
         several = table.loc[table["kind"] == kind, "arm"].unique()
         for number, arm in enumerate(sorted(several)):
             own = table[table["arm"] == arm]

@@ -1,7 +1,8 @@
 """From models of a world and what they answered to what the study's claims and figures rest on."""
 
 from common.analysis.hallucination.arms import check_arms, kind_of, ladder_share, named, of_models
-from common.analysis.hallucination.claims import Basis, basis, declare, evidence
+from common.analysis.hallucination.claims import Basis, basis, evidence
+from common.analysis.hallucination.declaring import declare
 from common.analysis.hallucination.examples import examples_table
 from common.analysis.hallucination.rates import check_learnt, chosen_rates, rates_table
 from common.analysis.hallucination.resampling import bootstrapped
@@ -13,6 +14,7 @@ from common.analysis.hallucination.tables import (
     ladder_table,
     map_table,
     matched_table,
+    rarity_table,
     size_table,
     skill_table,
     temperature_table,
@@ -44,6 +46,7 @@ __all__ = [
     "matched_table",
     "named",
     "of_models",
+    "rarity_table",
     "rates_table",
     "size_table",
     "skill_table",

@@ -1,4 +1,4 @@
-"""What the study claims, and the differences by seed that decide it. The paper: arXiv 2410.17477."""
+"""What counts for the study's claims, and the differences by seed that decide them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import pandas as pd
 
 from common.analysis.hallucination.arms import ATTENTION, BASE, HYBRID, KINDS, LARGE, RECURRENT, TUNED
 from common.errors import UserError
-from common.evidence import Claim, detectable_effect, proportion_interval
+from common.evidence import proportion_interval
 from common.hallucination.questions import CONTROL
 from common.hallucination.world import QUARTILES
 
@@ -31,30 +31,31 @@ class Basis:
 
 
 def basis(pilot: pd.DataFrame, margin: float) -> Basis:
-    """Tasks on which an arm of the pilot surely beats chance by `margin`, and arms that do on two tasks, base models.
+    """Tasks on which an arm of the pilot beats chance by `margin`, and arms whose base models do on two tasks.
 
-    Surely: so does the lower end of the exact 95% interval over the items of all seeds. On the other tasks all guess,
-    and a mean over them and the rest would only be drawn towards what guessing gives; so would a mean over arms that do
-    not follow a story before and after. Arms follow that do so on conflicts, and know proverbs that do so on these
-    without an instruction: who does not cannot be tempted. Of an aspect none of whose tasks tells anything, all are
-    kept, and of each kind of architecture all arms where none is left. `pilot` has answers as `evidence` takes them.
+    To beat it, the lower end of the exact 95% interval over the items of all seeds must lie above. On the other tasks
+    all guess, and a mean over them and the rest would only be drawn towards what guessing gives; so would a mean over
+    arms that follow no story before and after. `following` are arms that beat chance so on conflicts, `knowing` those
+    that do on proverbs without an instruction: an arm that does not know a proverb cannot be tempted by it. Of an
+    aspect with no such task all tasks are kept, and of a kind of architecture with no such arm all arms. `pilot` has
+    answers as `evidence` takes them.
     """
     rows = pilot[(pilot["size"] == LARGE) & (pilot["breakdown"] == "all") & (pilot["temperature"] == 0.0)]
     tasks: dict[str, list[str]] = {BASE: [], TUNED: []}
     for (stage, _), several in rows[rows["task"] != CONTROL].groupby(["stage", "aspect"], sort=False):
-        tells = {task: bool(_surely(own, margin)) for task, own in several.groupby("task", sort=False)}
+        tells = {task: bool(_above_chance(own, margin)) for task, own in several.groupby("task", sort=False)}
         tasks[stage] += [task for task in tells if tells[task]] or list(tells)
     arms = []
     for task in (CONFLICT, CONTROL):
         asked = rows[(rows["stage"] == BASE) & (rows["task"] == task)]
         kinds = [asked.loc[asked["kind"] == kind, "arm"].unique().tolist() for kind in KINDS]
-        sure = _surely(asked, margin)
+        sure = _above_chance(asked, margin)
         arms.append([arm for several in kinds for arm in [one for one in several if one in sure] or several])
     return Basis(tasks, *arms)
 
 
-def _surely(answers: pd.DataFrame, margin: float) -> list[str]:
-    """Arms that surely beat chance by the margin on a task whose answers these are."""
+def _above_chance(answers: pd.DataFrame, margin: float) -> list[str]:
+    """Arms that beat chance by the margin, with the lower end of their interval, on a task whose answers these are."""
     found = []
     for arm, own in answers.groupby("arm", sort=False):
         right, items = ((1 - own["wrong"]) * own["items"]).sum(), int(own["items"].sum())
@@ -122,97 +123,6 @@ def evidence(answers: pd.DataFrame, basis: Basis) -> dict[str, np.ndarray]:
 
 def arms_of(rows: pd.DataFrame, kind: str) -> list[str]:
     return sorted(set(rows.loc[rows["kind"] == kind, "arm"]))
-
-
-def declare(pilot: pd.DataFrame, basis: Basis, *, seeds: int, margin: float, slight: float) -> list[Claim]:
-    """The claims with the smallest effect that so many `seeds` would see four times in five, by the pilot's spread.
-
-    `pilot` and `basis` are as `evidence` takes them. `margin` is the smallest share of answers that matters, `slight`
-    how far a share may move and count as unmoved.
-    """
-    found = evidence(pilot, basis)
-    level = 0.025 / len(found)
-
-    def claim(name: str, paper: str | None, statement: str, ours: str, figure: str, test: str = "greater") -> Claim:
-        spread = max(float(np.std(found[name], ddof=1)), 1e-6)  # two seeds may answer alike
-        return Claim(
-            id=name, paper=paper, statement=statement, ours=ours, test=test,
-            margin=slight if test == "equivalent" else margin,
-            detectable=detectable_effect(spread, seeds, alpha=level), figure=figure,
-        )  # fmt: skip
-
-    less = "share of wrong answers, {}, base models, the smallest size minus the largest"
-    tuning = "share of wrong answers, faithfulness, arms that follow stories, before tuning minus after"
-    helps = "instruction tuning improves the faithfulness of Transformers"
-    return [
-        claim(
-            "universal", "hallucination is universal", "every architecture hallucinates on both aspects",
-            "least share of wrong answers of any arm, tuned, on either aspect", "map",
-        ),
-        claim(
-            "differs", "where models hallucinate differs by architecture",
-            "recurrent models are further behind attention on rare facts than on memorised endings",
-            "share wrong, recurrent minus attention: rarest quarter of facts (base), minus memorised endings (tuned)",
-            "early",
-        ),
-        claim(
-            "rare", "recurrent models are worse on rare facts",
-            "recurrent models know rare facts less often than attention",
-            "share of wrong answers on the rarest quarter of facts, base models, recurrent minus attention", "early",
-        ),
-        claim(
-            "rare_each", "recurrent models are worse on rare facts",
-            "every recurrent architecture knows rare facts less often than attention",
-            "share of wrong answers on the rarest quarter of facts, base, of the best recurrent arm minus attention",
-            "early",
-        ),
-        claim(
-            "endings", "recurrent models are more robust on MemoTrap",
-            "recurrent models end a proverb from memory, against the instruction, less often than attention",
-            "share of memorised endings, tuned, arms that know the proverbs, attention minus recurrent", "early",
-        ),
-        *(
-            claim(
-                f"size_{kind}_{aspect}",
-                "factuality grows with size for all, faithfulness only for attention",
-                f"{kind} models: {aspect} {'does not change' if flat else 'grows'} with size",
-                less.format(aspect), "size", "equivalent" if flat else "greater",
-            )
-            for kind in (ATTENTION, RECURRENT)
-            for aspect in ASPECTS
-            for flat in [kind == RECURRENT and aspect == "faithfulness"]
-        ),
-        claim(
-            "size_differs", "factuality grows with size for all, faithfulness only for attention",
-            "faithfulness grows more with size for attention than for recurrent models",
-            f"{less.format('faithfulness')}: attention minus recurrent", "size",
-        ),
-        claim(
-            f"tuning_{ATTENTION}", helps, "instruction tuning makes attention more faithful", tuning, "tuning",
-        ),
-        claim(
-            f"tuning_{RECURRENT}", "instruction tuning does almost nothing for models with recurrent layers",
-            "instruction tuning leaves the faithfulness of recurrent models as it is", tuning, "tuning", "equivalent",
-        ),
-        claim(
-            "tuning_differs", helps + ", and hardly that of models with recurrent layers",
-            "instruction tuning helps attention more than recurrent models", f"{tuning}: attention minus recurrent",
-            "tuning",
-        ),
-        *(
-            claim(
-                f"stories_{kind}", None,
-                f"after instruction tuning {kind} models follow a story less, asked as they were before",
-                "share of conflicts not answered as the story says, arms that follow, after tuning minus before",
-                "tuning",
-            )
-            for kind in (ATTENTION, RECURRENT)
-        ),
-        claim(
-            "hybrid", None, "models with both kinds of layers follow a story more than attention alone",
-            "share of conflicts not answered as the story says, base models, attention minus hybrid", "ladder",
-        ),
-    ]  # fmt: skip
 
 
 def _paired(first: pd.Series, second: pd.Series) -> np.ndarray:

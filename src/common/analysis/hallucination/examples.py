@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from common.analysis.hallucination.arms import LARGE, TUNED
+from common.hallucination.wording import FORMATS
 from common.hallucination.world import QUARTILES
 
 PICKED = {
@@ -25,10 +26,13 @@ def examples_table(examples: pd.DataFrame, arms: Sequence[str], seed: int) -> pd
     """What the tuned models of one seed answered to the first item of a group of each task: see `PICKED`.
 
     `examples` has the rows of all models as `of_models` gives them. A row each item, by task and prompt, with the right
-    answer and a column for each arm; ✓ marks what is right.
+    answer and a column for each arm; ✓ marks what is right. Of formats any name of its kind is right in that form: the
+    right answer has an X in its place.
     """
     own = examples[(examples["size"] == LARGE) & (examples["stage"] == TUNED) & (examples["seed"] == seed)]
     own = own[own["value"] == own["task"].map(PICKED)]
+    form = own["value"].map({name: answer.format("X").strip() for name, (_, answer) in FORMATS.items()})
+    own = own.assign(right=own["right"].mask(own["task"] == "formats", form))
     marked = own["answer"].str.strip() + own["correct"].map({1.0: " ✓", 0.0: ""})
     wide = own.assign(said=marked).pivot(index=["task", "prompt", "right"], columns="arm", values="said")
     order = {task: place for place, task in enumerate(PICKED)}

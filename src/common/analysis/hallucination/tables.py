@@ -7,6 +7,7 @@ import pandas as pd
 from common.analysis.hallucination.arms import BASE, LARGE, TUNED, ladder_share
 from common.analysis.hallucination.claims import ASPECTS, RARE, TRAP
 from common.evidence import mean_interval
+from common.hallucination.world import QUARTILES
 
 CALIBRATED = ("recall", "conflict")
 MEASURES = (
@@ -26,10 +27,23 @@ def early_table(answers: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(rows, ignore_index=True)
 
 
+def rarity_table(answers: pd.DataFrame) -> pd.DataFrame:
+    """Facts that base models get wrong, by how often they were read: frequency, kind, arm, estimate, low, high, guess.
+
+    A row each quarter and arm, the most frequent quarter first. `guess` is the share of wrong answers of guessing.
+    """
+    own = answers[(answers["size"] == LARGE) & (answers["stage"] == BASE)]
+    own = _rows(own, task=RARE["task"], breakdown=RARE["breakdown"]).rename(columns={"value": RARE["breakdown"]})
+    table = _intervals(own, "wrong", [RARE["breakdown"], "kind", "arm"])
+    table["guess"] = 1 - table[RARE["breakdown"]].map(own.groupby(RARE["breakdown"])["chance"].mean())
+    order = table[RARE["breakdown"]].map(QUARTILES.index)
+    return table.assign(order=order).sort_values(["arm", "order"], ignore_index=True).drop(columns="order")
+
+
 def map_table(answers: pd.DataFrame) -> pd.DataFrame:
     """Shares of wrong answers by task and arm, of tuned models: aspect, task, kind, arm, estimate, low, high, guess.
 
-    `guess` is the share of wrong answers of who guesses.
+    `guess` is the share of wrong answers of guessing.
     """
     tuned = _rows(answers[(answers["size"] == LARGE) & (answers["stage"] == TUNED)])
     table = _intervals(tuned, "wrong", ["aspect", "task", "kind", "arm"])
@@ -52,7 +66,7 @@ def tuning_table(answers: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
 def gained_table(answers: pd.DataFrame) -> pd.DataFrame:
     """What tuning gains by task, a row each arm: share of wrong answers before less after, mean over seeds.
 
-    Of `unanswerable` those with an answer and those without one apart: who says at all times that it is not said is
+    Of `unanswerable` those with an answer and those without one apart: a model that always says that it is unknown is
     right on the latter.
     """
     own = answers[(answers["size"] == LARGE) & (answers["temperature"] == 0.0)]
