@@ -161,7 +161,9 @@ def paths(table: pd.DataFrame) -> Figure:
             ax.plot(own["place"], own["mean"], color=colors[of], label=of)
         ax.set(title=path, xlim=(0, 1))
     axes[0].set_ylabel("loss (nats/token)")
-    figure.supxlabel("share of the straight path from the first model to the second", fontsize=plt.rcParams["axes.labelsize"])
+    figure.supxlabel(
+        "share of the straight path from the first model to the second", fontsize=plt.rcParams["axes.labelsize"]
+    )
     label_lines(axes[-1])
     return figure
 
