@@ -273,7 +273,7 @@ def test_judges_stand_beside_the_commoner_verdict_with_their_numbers_of_response
     assert list(row_of(kappa)) == [
         "safety: all (n = 240)", "hate speech (60)", "violence (90)",
         "refusal: without off-topic replies (n = 35)", "our own replies (18)", "judged by people (17)",
-        "judged by people, with off-topic ones (20)",
+        "judged by people, off-topic too (20)",
     ]  # fmt: skip
     colors = [to_hex(c) for pc in kappa.collections if isinstance(pc, PathCollection) for c in pc.get_facecolors()]
     assert [color == to_hex(plots.PALETTE[0]) for color in colors] == [True, False, False, True, False, False, False]

@@ -26,11 +26,7 @@ PANELS = {
     "informed, facts it never read": (INFORMED, CONTROL),
 }
 KINDS = {"unsafe": "unsafe", "hard": "benign, looks unsafe", "plain": "benign, plain"}
-CATEGORIES = {
-    "own": "our own replies",
-    "refusal": "judged by people",
-    "people": "judged by people, with off-topic ones",
-}
+CATEGORIES = {"own": "our own replies", "refusal": "judged by people", "people": "judged by people, off-topic too"}
 ON_TOPIC = "without off-topic replies"  # instead of `all`, which those of the judge of refusals are not
 WORDED = ("chapter", "block", "index", "sector")  # relations of which a subject's words may tell: capitals' do not
 MEASURES = {"kappa": "Cohen's κ", "accuracy": "accuracy"}
