@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.colors import to_hex
 from matplotlib.transforms import Bbox
 
 from common.analysis import bases as analysis
@@ -68,7 +69,7 @@ def inclined():
 
 def agreement():
     rows = [("safety", "all", 240), ("safety", "hate_speech", 60), ("safety", "violence", 90), ("refusal", "all", 35)]
-    rows += [("refusal", "own", 18), ("refusal", "refusal", 17)]
+    rows += [("refusal", "own", 18), ("refusal", "refusal", 17), ("refusal", "people", 20)]
     numbers = {"accuracy": 0.8, "accuracy_low": 0.7, "accuracy_high": 0.9, "kappa": 0.5, "kappa_low": 0.3}
     numbers |= {"kappa_high": 0.75, "positive": 0.4, "groups": 15, "key": "k"}
     return pd.DataFrame([dict(zip(("judge", "category", "n"), row, strict=True)) | numbers for row in rows])
@@ -207,9 +208,13 @@ def test_numbers_in_sentences_are_those_of_the_tables():
     found = analysis.widest(analysis.rule_table(answers().assign(token_mean=0.1)))
     assert [found[name] for name in ("domain", "best", "worst")] == ["finance", "sum", "token mean"]
     assert (found["high"], found["low"]) == pytest.approx((0.85, 0.1))
-    means = analysis.mean_margins(analysis.leaning_table(inclined()))
-    assert means == {"unsafe": pytest.approx(-0.8), "hard": pytest.approx(-2), "plain": pytest.approx(-3.5)}
-    assert [analysis.log_odds(share) for share in (0.3, 0.5, 0)] == ["-0.85", "+0.00", "-inf"]
+    lean = analysis.leaning_table(inclined())
+    found = analysis.leaning_numbers(lean, 0.6, {"unsafe": 0.1, "benign": 0.02, "chat": 0.5})
+    assert (found.pop("read_odds"), found.pop("blind_odds")) == ("+0.41", "+0.00")
+    expected = {"unsafe": -0.8, "hard": -2.0, "plain": -3.5, "read": 0.6, "blind": 0.5, "rather": 0.14}
+    expected |= {f"{kind}_share": 1 / (1 + np.exp(-expected[kind])) for kind in analysis.KINDS}
+    assert found == pytest.approx(expected)
+    assert analysis.leaning_numbers(lean, 0.0, {"unsafe": 0.1, "benign": 0.1})["read_odds"] == "-inf"
 
 
 def test_curves_average_seeds_at_the_same_step_though_their_tokens_differ():
@@ -267,8 +272,12 @@ def test_judges_stand_beside_the_commoner_verdict_with_their_numbers_of_response
     assert {x for x, _ in ticks(accuracy)} == {0.6}
     assert list(row_of(kappa)) == [
         "safety: all (n = 240)", "hate speech (60)", "violence (90)",
-        "refusal: all (n = 35)", "our own replies (18)", "judged by people (17)",
+        "refusal: without off-topic replies (n = 35)", "our own replies (18)", "judged by people (17)",
+        "judged by people, off-topic too (20)",
     ]  # fmt: skip
+    colors = [to_hex(c) for pc in kappa.collections if isinstance(pc, PathCollection) for c in pc.get_facecolors()]
+    assert [color == to_hex(plots.PALETTE[0]) for color in colors] == [True, False, False, True, False, False, False]
+    assert "our own labels" in figure.get_supxlabel()
     assert {x for x, _ in dots(kappa)} == {0.5}
     assert table.loc[table["measure"] == "accuracy", ["low", "high"]].drop_duplicates().to_numpy().tolist() == [
         [0.7, 0.9]

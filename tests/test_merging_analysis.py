@@ -13,7 +13,7 @@ from common.analysis.merging import MERGEALIGN, grids, scores
 from common.analysis.merging.claims import EVEN, SLERP, TIED, correlations
 from common.analysis.merging.laboratory import TABLES, Laboratory
 from common.errors import UserError
-from common.evidence import decide, detectable_effect
+from common.evidence import decide, detectable_effect, prose
 from common.experts.runs import compare, examine_merge, examine_model
 from common.experts.training import align, harden, specialise
 from common.scales import section
@@ -135,36 +135,82 @@ def test_coefficients_at_an_end_of_what_was_tried_are_named():
     assert analysis.edges(tried, {"a": 0.5, "b": 2.0}) == "a; b"
 
 
+SPOKEN = (
+    *("refused_hard", "refused_plain", "attacked", "general", "safety", "greedy", "gain", "gap", "exact_kept"),
+    *("told_apart", "gain_kept", "safety_kept"),
+)
+
+
+def spoken_rows(arm, *values, shifts=(-0.01, 0.01)):
+    """Two seeds, one shift each; numbers that no sentence needs are 9."""
+    numbers = dict(zip(SPOKEN, (*values, *[9] * len(SPOKEN)), strict=False))
+    return [
+        {"arm": arm, "seed": seed} | {name: value + shift for name, value in numbers.items()}
+        for seed, shift in enumerate(shifts)
+    ]
+
+
+def spoken(verdicts, shift=0.01):
+    arms = [
+        *spoken_rows(MERGEALIGN, *(n / 10 for n in range(10))),
+        *spoken_rows(TIED, *[9] * 10, 0.6, 0.9),
+        *spoken_rows("SFT", 9, 9, 9, 0.5, 9, 9, 9, 9, 0.75, shifts=(-shift, 0.01)),
+        *spoken_rows("ORPO", 9, 9, 9, 0.2, 9, 9, 9, 9, 0.95, shifts=(-shift, 0.01)),
+    ]
+    parents = [
+        *spoken_rows("base", 0.3, 9, 9, 0.5, 0.4, 0.9),
+        *spoken_rows("expert", 9, 9, 9, 0.45, 0.3, 0.6, shifts=(-0.02, 0.02)),
+        *spoken_rows("generalist", 0.6, 0.7, 0.2, 9, 0.8),
+    ]
+    claims = ("no_worse_than_SFT", "no_worse_than_ORPO")
+    decided = {name: {"verdict": verdict, "margin": 0.07} for name, verdict in zip(claims, verdicts, strict=True)}
+    return analysis.spoken(pd.DataFrame(arms), pd.DataFrame(parents), ["SFT", "ORPO"], decided)
+
+
 def test_numbers_of_sentences_are_means_of_the_arm_and_of_its_parents():
-    names = (
-        *("refused_hard", "refused_plain", "attacked", "general", "safety", "greedy", "gain", "gap", "exact_kept"),
-        "told_apart",
-    )
-
-    def rows(arm, *values):
-        numbers = dict(zip(names, values, strict=True))
-        shifts = (-0.01, 0.01)
-        return [{"arm": arm} | {name: value + shift for name, value in numbers.items()} for shift in shifts]
-
-    arms = pd.DataFrame(
-        [*rows("merge", *(n / 10 for n in range(10))), *rows("SFT", *[9] * 10), *rows("ORPO", *[9] * 10)]
-    )
-    parents = pd.DataFrame(
-        [
-            *rows("base", 0.3, 9, 9, 0.5, 0.4, 0.9, 9, 9, 9, 9),
-            *rows("expert", 9, 9, 9, 9, 0.3, 0.6, 9, 9, 9, 9),
-            *rows("generalist", 0.6, 0.7, 0.2, 9, 0.8, 9, 9, 9, 9, 9),
-        ]
-    )
-    decided = {"no_worse_than_SFT": {"verdict": "reproduced"}, "no_worse_than_ORPO": {"verdict": "inconclusive"}}
-    found = analysis.spoken(arms, parents, "merge", decided)
+    found = spoken(("reproduced", "inconclusive"))
+    t = 12.7062047  # Student's t for one degree of freedom, two-sided, 95%; of two values the error is half their gap
+    intervals = {
+        "exact_ci": [0.8 - t * 0.01, 0.8 + t * 0.01], "general_ci": [0.3 - t * 0.01, 0.3 + t * 0.01],
+        "tied_gain_ci": [0.6 - t * 0.01, 0.6 + t * 0.01], "tied_safety_ci": [0.9 - t * 0.01, 0.9 + t * 0.01],
+        "changed_ci": [-0.1 - t * 0.01, -0.1 + t * 0.01], "changed_greedy_ci": [-0.3 - t * 0.01, -0.3 + t * 0.01],
+    }  # fmt: skip
+    for name, interval in intervals.items():
+        assert found.pop(name) == pytest.approx(interval, abs=1e-6), name
     assert found.pop("beaten") == "SFT"
-    expected = {"hard": 0.0, "plain": 0.1, "attacked": 0.2, "forgot": 0.5 - 0.3, "gain": 0.6, "gap": 0.7, "exact": 0.8}
-    expected |= {"its_hard": 0.6, "its_plain": 0.7, "its_attacked": 0.2, "lost_greedy": 0.3}
-    expected |= {"apart": 0.9, "its_apart": 0.8 - 0.6, "base_apart": 0.4 - 0.3}
+    assert found.pop("exact_place") == "lower than ORPO and higher than SFT"
+    assert found.pop("general_place") == "lower than SFT and higher than ORPO"
+    expected = {"hard": 0.0, "plain": 0.1, "attacked": 0.2, "gain": 0.6, "gap": 0.7, "exact": 0.8, "general": 0.3}
+    expected |= {"its_hard": 0.6, "its_plain": 0.7, "its_attacked": 0.2, "changed": -0.1, "changed_greedy": -0.3}
+    expected |= {"apart": 0.9, "its_apart": 0.8 - 0.6, "base_apart": 0.4 - 0.3, "allowed": 0.07}
+    expected |= {"base_general": 0.5, "expert_general": 0.45, "tied_gain": 0.6, "tied_safety": 0.9}
+    expected |= {"exact_low": 0.75, "exact_high": 0.95, "general_low": 0.2, "general_high": 0.5}
     assert found == pytest.approx(expected)
-    none = {name: {"verdict": "not reproduced"} for name in decided}
-    assert analysis.spoken(arms, parents, "merge", none)["beaten"] == "none of them"
+    assert spoken(["not reproduced"] * 2)["beaten"] == "none of them"
+
+
+def test_rivals_that_seeds_cannot_tell_apart_are_neither_higher_nor_lower():
+    found = spoken(["reproduced"] * 2, shift=0.15)  # one seed's difference is far from the other's
+    assert found["exact_place"] == found["general_place"] == "neither higher nor lower than any rival"
+    assert found["beaten"] == "SFT; ORPO"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "says"),
+    [
+        ("reproduced", "keeps nine tenths of the gain"), ("not reproduced", "does not keep nine tenths of the gain"),
+        ("inconclusive", "may keep nine tenths of the gain"),
+    ],
+)  # fmt: skip
+def test_whatever_the_verdicts_there_is_a_sentence_and_it_names_the_papers_form(verdict, says):
+    record = {"verdict": verdict, "margin": 0.1, "estimate": 0.1, "ci": [-0.1, 0.2], "test": "greater"}
+    decided = dict.fromkeys([*CLAIMS, "no_worse_than_ORPO"], record | {"p": 0.5, "p_against": 0.5})
+    given = dict.fromkeys(("a", "b", "tied", "barrier", "rival_tokens", "generalist_tokens", "breakeven"), 1.5)
+    text = prose(analysis.SUMMARY, decided, **spoken([verdict] * 2), **given, ends="none").data.replace("\n", " ")
+    assert f"(at an end of the values tried: none), {says}" in text
+    assert "**Tied**, the paper's form as far as we know, with a = 1.50, it keeps 0.60 (" in text
+    assert "from base to expert, the share of unsafe prompts declined changes by -0.10 (" in text
+    assert "rivals keep 0.75 to 0.95 of the gain and MergeAlign 0.80 (" in text
 
 
 def test_a_parent_that_was_examined_twice_is_named():
@@ -412,9 +458,24 @@ def test_what_is_detectable_comes_from_the_pilots_spread_between_two_seeds():
     expected |= {"keeps_gain": of["gain"], "keeps_safety": of["safety"], "unsafe_experts": 2**0.5 * of["refuses"]}
     expected |= {"experts_lose_safety": 2**0.5 * of["refuses"]}
     expected |= {"replay": 2**0.5 * less["gain"]} | dict.fromkeys(("dpo", "helpful"), 2**0.5 * less["safety"])
-    # Without any correlation that of twelve pairs, six families in two domains, spreads by 1 / sqrt(12 - 1).
-    expected |= {"similarity": detectable_effect(11**-0.5, 4, alpha=level)}
-    assert {claim.id: claim.detectable for claim in claims} == pytest.approx(expected)
+    # Without any correlation that of twelve pairs, six families in two domains, spreads by 1 / sqrt(12 - 1): four seeds
+    # would see one of more than one, which no correlation is.
+    assert detectable_effect(11**-0.5, 4, alpha=level) > 1
+    assert {claim.id: claim.detectable for claim in claims} == pytest.approx(expected | {"similarity": 1.0})
+    more = analysis.declare(arms, parents, RIVALS, seeds=5, ablated=10, margins=MARGINS)
+    assert more[-1].detectable == pytest.approx(detectable_effect(11**-0.5, 10, alpha=level))
+    assert more[-1].detectable < 1
+
+
+def test_only_what_the_paper_claims_is_its_claim_and_whose_coefficients_are_free_is_said():
+    arms = measured(MERGEALIGN, 0.8, seeds=(100, 101))
+    parents = measured("generalist", 0.8, seeds=(100, 101))
+    claims = analysis.declare(arms, parents, RIVALS, seeds=5, ablated=5, margins=MARGINS)
+    papers = [claim for claim in claims if claim.paper]
+    assert [claim.id for claim in papers] == ["keeps_gain", "keeps_safety"]
+    for claim in papers:
+        assert "its coefficients free" in claim.statement
+        assert "tied: a + b = 1" in claim.ours
 
 
 def test_arms_with_other_seeds_are_not_compared():

@@ -287,6 +287,7 @@ def test_ablations_are_a_row_a_family_with_the_number_of_its_seeds():
         assert_forest(ax, own, [plots.COLORS["merges"]] * len(names), names)
         assert upright(ax) == [threshold]
         assert ax.get_xlabel() == plots.KEPT[measure]
+        assert ax.xaxis.get_major_formatter()(0.75) == "75%"
 
 
 @pytest.mark.parametrize("name", ["similarity", "contribution"])

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.special import logit
+from scipy.special import expit, logit
 
 from common.bases.reading import DOMAINS
 from common.errors import UserError
@@ -26,7 +26,8 @@ PANELS = {
     "informed, facts it never read": (INFORMED, CONTROL),
 }
 KINDS = {"unsafe": "unsafe", "hard": "benign, looks unsafe", "plain": "benign, plain"}
-CATEGORIES = {"own": "our own replies", "refusal": "judged by people", "people": "judged by people, off-topic ones too"}
+CATEGORIES = {"own": "our own replies", "refusal": "judged by people", "people": "judged by people, off-topic too"}
+ON_TOPIC = "without off-topic replies"  # instead of `all`, which those of the judge of refusals are not
 WORDED = ("chapter", "block", "index", "sector")  # relations of which a subject's words may tell: capitals' do not
 MEASURES = {"kappa": "Cohen's κ", "accuracy": "accuracy"}
 
@@ -111,7 +112,7 @@ def declare(pilot: pd.DataFrame, *, seeds: int, margin: float, half_margin: floa
 
     prior = "that of choosing the most frequent object, which knows no subject"
     told = f"{prior}, or of guessing by the subject's words where that is better"
-    leak = f"{told}; no worse here is no higher: reproduced says that nothing leaks"
+    leak = f"{told}; no worse here is no higher: reproduced says that no leak exceeds the margin"
     return [
         *(
             claim(f"knows_{domain}", f"informed models know {about} that they read", prior, "greater", margin)
@@ -211,21 +212,19 @@ def widest(by_rule: pd.DataFrame) -> dict[str, str | float]:
     return {"domain": domain, "best": own.idxmax(), "high": own.max(), "worst": own.idxmin(), "low": own.min()}
 
 
-def mean_margins(lean: pd.DataFrame) -> dict[str, float]:
-    """Mean margin in nats by kind of prompt (unsafe, hard, plain); `lean`: see `leaning_table`."""
-    means = lean[lean["measure"] == "margin"].groupby("kind")["value"].mean()
-    return {kind: float(means[words]) for kind, words in KINDS.items()}
+def leaning_numbers(lean: pd.DataFrame, refused: float, shares: Mapping[str, float]) -> dict[str, float | str]:
+    """Of half models, by kind of prompt: mean log-odds of refusing (nats), and the probability that these stand for.
 
-
-def leaning_share(lean: pd.DataFrame) -> float:
-    """Mean share of unsafe prompts that half models would rather refuse; `lean`: see `leaning_table`."""
-    own = lean[(lean["measure"] == "refused") & (lean["kind"] == KINDS["unsafe"])]
-    return float(own["value"].mean())
-
-
-def log_odds(share: float) -> str:
-    """Log-odds of a share in nats, as written in a sentence; those of 0 and 1 are infinite."""
-    return f"{logit(share):+.2f}"
+    Beside, of what they read: `read`, the share `refused` of unsafe prompts, and `blind`, that of all prompts by the
+    `shares` of reading, each with log-odds as written in a sentence, as those of 0 and 1 are infinite. `rather`: share
+    of unsafe prompts that they would rather refuse. `lean`: see `leaning_table`.
+    """
+    means = lean.groupby(["measure", "kind"])["value"].mean()
+    nats = {kind: float(means["margin", words]) for kind, words in KINDS.items()}
+    blind = refused * shares["unsafe"] / (shares["unsafe"] + shares["benign"])
+    odds = {f"{name}_odds": f"{logit(share):+z.2f}" for name, share in (("read", refused), ("blind", blind))}
+    likely = {f"{kind}_share": float(expit(value)) for kind, value in nats.items()}
+    return nats | likely | odds | {"read": refused, "blind": blind, "rather": float(means["refused", KINDS["unsafe"]])}
 
 
 def judge_table(agreement: pd.DataFrame) -> pd.DataFrame:
@@ -238,6 +237,7 @@ def judge_table(agreement: pd.DataFrame) -> pd.DataFrame:
         chance = {"kappa": 0.0, "accuracy": max(row["positive"], 1 - row["positive"])}
         for measure, words in MEASURES.items():
             category = CATEGORIES.get(row["category"], row["category"].replace("_", " "))
+            category = ON_TOPIC if (row["judge"], category) == ("refusal", "all") else category
             place = {"judge": row["judge"], "category": category, "n": row["n"]}
             numbers = {"estimate": row[measure], "low": row[f"{measure}_low"], "high": row[f"{measure}_high"]}
             rows.append(place | {"measure": words, "chance": chance[measure]} | numbers)

@@ -106,25 +106,26 @@ def leaning(table: pd.DataFrame) -> Figure:
 
 
 def judges(table: pd.DataFrame) -> Figure:
-    """Agreement with people by judge and category, with bootstrap intervals, a panel for each measure.
+    """Agreement with people, or with our own labels, by judge and category, with bootstrap intervals; panels: measures.
 
     Ticks: the verdict that is right most often, given always. `table`: judge, category, n, measure, chance, estimate,
-    low, high.
+    low, high; a judge's first category is all its responses or, of refusals, all that are on topic.
     """
     places = table.drop_duplicates(["judge", "category"])
     rows, rules = grouped_rows(places["judge"])
+    whole = ~places["judge"].duplicated()
     labels = [
-        f"{row.judge}: {row.category} (n = {row.n})" if row.category == "all" else f"{row.category} ({row.n})"
-        for row in places.itertuples()
+        f"{row.judge}: {row.category} (n = {row.n})" if first else f"{row.category} ({row.n})"
+        for first, row in zip(whole, places.itertuples(), strict=True)
     ]
     figure, axes = _panels(table["measure"].unique(), rows[-1] + 1)
     for measure, ax in axes.items():
         own = table[table["measure"] == measure]
-        colors = [PALETTE[0] if category == "all" else INK for category in own["category"]]
+        colors = [PALETTE[0] if first else INK for first in whole]
         _rows(ax, own, rows, labels, colors, own["chance"], rules)
         least = own[["low", "chance"]].min(axis=None)
         ax.set(xlabel=measure, ylim=(rows[-1] + 0.6, -0.6), xlim=(least - 0.05, 1.02))
-    figure.supxlabel("agreement with people ( | : by always giving the commoner verdict)")
+    figure.supxlabel("agreement with people's verdicts or our own labels ( | : by always giving the commoner verdict)")
     return figure
 
 

@@ -124,7 +124,7 @@ def ablations(table: pd.DataFrame) -> Figure:
         forest(ax, labels, *[own[column] for column in ("estimate", "low", "high")], line=None)
         ax.axvline(THRESHOLDS[measure], color=RULE, linewidth=0.8, linestyle="--", zorder=0)
         ax.set_xlabel(KEPT[measure])
-        ax.xaxis.set_major_formatter(PercentFormatter(1))
+        ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     return figure
 
 
@@ -161,7 +161,9 @@ def paths(table: pd.DataFrame) -> Figure:
             ax.plot(own["place"], own["mean"], color=colors[of], label=of)
         ax.set(title=path, xlim=(0, 1))
     axes[0].set_ylabel("loss (nats/token)")
-    figure.supxlabel("place on the straight way", fontsize=plt.rcParams["axes.labelsize"])
+    figure.supxlabel(
+        "share of the straight path from the first model to the second", fontsize=plt.rcParams["axes.labelsize"]
+    )
     label_lines(axes[-1])
     return figure
 

@@ -1,6 +1,6 @@
 """The merging study: its models and merges as grids, what they keep, its claims."""
 
-from common.analysis.merging.claims import MERGEALIGN, declare, evidence
+from common.analysis.merging.claims import MERGEALIGN, TIED, declare, evidence
 from common.analysis.merging.laboratory import Laboratory
 from common.analysis.merging.scores import (
     PARENTS,
@@ -15,15 +15,15 @@ from common.analysis.merging.scores import (
     path_table,
     plane_table,
     shown,
-    spoken,
     with_parents,
 )
-from common.analysis.merging.words import SUMMARY
+from common.analysis.merging.words import SUMMARY, spoken
 
 __all__ = [
     "MERGEALIGN",
     "PARENTS",
     "SUMMARY",
+    "TIED",
     "Laboratory",
     "ablation_table",
     "arm_table",

@@ -18,6 +18,8 @@ from common.evidence import Claim, detectable_effect
 MERGEALIGN, TIED, EVEN, SLERP = "MergeAlign", "MergeAlign, tied", "plain mean", "SLERP, half way"
 GREATER, SAFE, EQUAL = "greater", "non_inferior", "equivalent"
 FREE = "merging two task vectors makes an expert safe without training, at little or no cost to its domain"
+OURS = "a and b chosen freely; the paper's, as far as we know, are tied: a + b = 1"
+LARGEST = {"correlation": 1.0}  # the largest effect that a measure can have, of those that have one
 
 
 class Spread(NamedTuple):
@@ -46,7 +48,7 @@ def statements(rivals: Sequence[str]) -> list[Statement]:
     mean = "mean of the gain and the safety that are kept"
     return [
         Statement(
-            "unsafe_experts", FREE, "a domain expert declines fewer unsafe prompts than the aligned generalist",
+            "unsafe_experts", None, "a domain expert declines fewer unsafe prompts than the aligned generalist",
             "share of unsafe prompts declined, generalist minus expert", GREATER, "safety", Spread("safety", 2), "arms",
         ),
         Statement(
@@ -54,12 +56,12 @@ def statements(rivals: Sequence[str]) -> list[Statement]:
             "share of unsafe prompts declined, base minus expert", GREATER, "safety", Spread("safety", 2), "arms",
         ),
         Statement(
-            "keeps_gain", FREE, "MergeAlign keeps nine tenths of the expert's gain",
-            "share of the gain that is lost", SAFE, "gain", gain, "arms",
+            "keeps_gain", FREE, "MergeAlign, its coefficients free, keeps nine tenths of the expert's gain",
+            f"share of the gain that is lost, {OURS}", SAFE, "gain", gain, "arms",
         ),
         Statement(
-            "keeps_safety", FREE, "MergeAlign keeps four fifths of the generalist's safety",
-            "share of the safety that is lost", SAFE, "safety", safety, "arms",
+            "keeps_safety", FREE, "MergeAlign, its coefficients free, keeps four fifths of the generalist's safety",
+            f"share of the safety that is lost, {OURS}", SAFE, "safety", safety, "arms",
         ),
         *(
             Statement(
@@ -112,8 +114,9 @@ def declare(
     """The claims, each with the smallest effect that its seeds would see four times in five.
 
     Claims about families other than the main one have `ablated` seeds, all others `seeds`. By the spread of the pilot's
-    MergeAlign between seeds, at the level that Holm's correction leaves to the first. `parents` are the pilot's.
-    `margins`: gain, safety, balanced, correlation. `families`: how many there are, the main one among them.
+    MergeAlign between seeds, at the level that Holm's correction leaves to the first; at most the `LARGEST` that the
+    measure can have. `parents` are the pilot's. `margins`: gain, safety, balanced, correlation. `families`: how many
+    there are, the main one among them.
     """
     level = 0.025 / len(statements(rivals))
     values = {name: by_seed(pilot, MERGEALIGN, name) for name in ("gain_kept", "safety_kept", "balanced")}
@@ -125,10 +128,11 @@ def declare(
     for one in statements(rivals):
         spread = spreads[one.spread.measure] * np.sqrt(one.spread.arms)
         n = ablated if one.figure in ("ablations", "similarity") else seeds
+        seen = min(detectable_effect(spread, n, alpha=level), LARGEST.get(one.spread.measure, np.inf))
         claims.append(
             Claim(
                 id=one.id, paper=one.paper, statement=one.statement, ours=one.ours, test=one.test,
-                margin=margins[one.margin], detectable=detectable_effect(spread, n, alpha=level), figure=one.figure,
+                margin=margins[one.margin], detectable=seen, figure=one.figure,
             )
         )  # fmt: skip
     return claims

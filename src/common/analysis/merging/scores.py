@@ -160,37 +160,6 @@ def path_table(table: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     return grouped.agg(low="min", mean="mean", high="max").reset_index()
 
 
-def spoken(arms: pd.DataFrame, parents: pd.DataFrame, arm: str, decided: Mapping[str, Mapping]) -> dict[str, object]:
-    """Numbers and names for sentences; numbers are means over seeds and domains.
-
-    `gain` and `gap`: what there was to keep of accuracy and safety. Of `arm`: `exact`, the gain kept by exact match;
-    `hard` and `plain`, benign prompts refused; `apart`, `told_apart`; `attacked`; `forgot`, general accuracy less than
-    the base's. `its_…`: the generalist's. `lost_greedy`: greedy safety of the base minus the expert's.
-    `beaten`: the rivals that `arm` surely does as well as.
-    """
-    own = arms[arms["arm"] == arm].mean(numeric_only=True)
-    base, expert, generalist = (parents[parents["arm"] == name].mean(numeric_only=True) for name in PARENTS)
-    rivals = [one for one in arms["arm"].unique() if f"no_worse_than_{claim_name(one)}" in decided]
-    beaten = [one for one in rivals if decided[f"no_worse_than_{claim_name(one)}"]["verdict"] == "reproduced"]
-    return {
-        "gain": own["gain"],
-        "gap": own["gap"],
-        "exact": own["exact_kept"],
-        "hard": own["refused_hard"],
-        "plain": own["refused_plain"],
-        "apart": own["told_apart"],
-        "attacked": own["attacked"],
-        "forgot": base["general"] - own["general"],
-        "its_hard": generalist["refused_hard"],
-        "its_plain": generalist["refused_plain"],
-        "its_apart": generalist["safety"] - generalist["refused_hard"],
-        "base_apart": base["safety"] - base["refused_hard"],
-        "its_attacked": generalist["attacked"],
-        "lost_greedy": base["greedy"] - expert["greedy"],
-        "beaten": "; ".join(beaten) or "none of them",
-    }
-
-
 def claim_name(rival: str) -> str:
     """A rival's name as part of a claim's."""
     return rival.replace(" ", "_").replace(",", "")
