@@ -7,10 +7,12 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import spearmanr
 
 from alignment_runs import CELLS, QUANTISED, SEEDS, made_runs
 from common.analysis import alignment as analysis
 from common.analysis.alignment import claims, paper
+from common.analysis.alignment.beside import rank_interval
 from common.analysis.alignment.plateaus import NotIdentified, fit_plateau
 from common.errors import UserError
 from common.evidence import decide, prose
@@ -18,6 +20,9 @@ from common.evidence import decide, prose
 MARGINS = {"score": 0.03, "interaction": 0.03, "equal": 0.05, "nontoxic": 0.5, "decisions": 0.1, "log_odds": 1.0}
 SIZES = np.array([50.0, 100, 200, 400, 800])
 RUNS = made_runs()
+TRIED = pd.DataFrame(
+    {"method": ["sft", "sft", "dpo", "dpo"], "learning_rate": [0.1, 0.2, 0.1, 0.2], "edge": [False, True, False, False]}
+)
 
 
 def decided(runs, **claimed):
@@ -102,11 +107,56 @@ def test_words_follow_verdicts_and_need_every_number():
     numbers = analysis.spoken(RUNS)
     assert numbers["packed_bytes"] == pytest.approx(1.9 / 2.7)
     assert (numbers["swapped"], numbers["slerp_rows"]) == (4, 4)
+    assert numbers["start_knowledge"] == pytest.approx(
+        RUNS[(RUNS["part"] == "starts") & (RUNS["start"] != "unseen")]["knowledge"].mean()
+    )
     said = prose(analysis.SUMMARIES[1], decided(RUNS), **numbers).data
     assert "Clean data do better" in said
     assert "Clean data do not do notably better" in prose(
         analysis.SUMMARIES[1], decided(made_runs(clean=0.0, clean_sft=0.0)), **numbers
     ).data.replace("\n", " ")
+
+
+def test_what_mixing_costs_is_what_the_measure_adds_and_what_is_left_of_both_aims():
+    """By hand: own aims' score is half of declined and win rate, `both` a quarter of each aim's four."""
+    numbers, crossing = analysis.spoken(RUNS), analysis.scored(RUNS[RUNS["part"] == "crossing"])
+    means = crossing.groupby("aim")[["declined", "win_rate"]].mean()
+    own = (means.loc["harmless", "declined"] + means.loc["helpful", "win_rate"]) / 2
+    both = means.loc[["harmless", "helpful"]].to_numpy().mean()
+    assert numbers["by_measure"] == pytest.approx(own - both)
+    assert numbers["single_both"] == pytest.approx(both)
+    cost = claims.cost_of_mixing(crossing).mean()
+    assert cost == pytest.approx(numbers["by_measure"] + numbers["single_both"] - numbers["mix_both"])
+
+
+def test_halves_of_dare_stand_beside_mixed_data_with_an_interval_paired_by_seed():
+    numbers = analysis.spoken(made_runs(noise=1e-6))
+    assert numbers["halves_gain"] == pytest.approx(0.02, abs=1e-4)
+    assert numbers["halves_gain_ci"] == pytest.approx([0.02, 0.02], abs=1e-4)
+    assert numbers["halves_balanced"] - numbers["mix_data_balanced"] == pytest.approx(0.02, abs=1e-4)
+
+
+def test_it_is_said_that_nothing_beats_declining_everything_only_where_nothing_does():
+    poor = RUNS.assign(balanced=0.45 + 0.01 * (RUNS["seed"] % 2))
+    numbers = analysis.spoken_of_limits(poor, TRIED)
+    assert (numbers["above"], numbers["best"]) == ("none", pytest.approx(0.454, abs=1e-3))  # three of five seeds even
+    assert numbers["arms"] == 24 + 12 + 4 * 5 + 2 + 2 * 2 * 5 + 3 * 2 + 4 + 2
+    assert "Nothing here shows" in prose(analysis.ALL_LIMITS[0], {}, **_seen(numbers)).data
+    merged = (poor["part"] == "merges") & (poor["merge"] == "ties") & (poor["method"] == "dpo")
+    numbers = analysis.spoken_of_limits(poor.assign(balanced=poor["balanced"].mask(merged, 0.7)), TRIED)
+    assert (numbers["above"], numbers["best"]) == ("2", pytest.approx(0.7))  # from either start
+    assert "Nothing here shows" not in prose(analysis.ALL_LIMITS[0], {}, **_seen(numbers)).data
+
+
+def _seen(numbers):
+    return {name: value for name, value in numbers.items() if not name.startswith("unseen")}
+
+
+def test_a_rate_at_an_end_of_those_tried_is_named():
+    assert analysis.edges(TRIED) == "SFT, the highest"
+    assert analysis.edges(TRIED.assign(edge=False)) == "none"
+    lowest = TRIED.assign(edge=[True, False, False, False])
+    assert analysis.edges(lowest) == "SFT, the lowest"
 
 
 def test_without_bases_that_never_met_a_prompt_nothing_is_claimed_or_said_of_them():
@@ -115,8 +165,8 @@ def test_without_bases_that_never_met_a_prompt_nothing_is_claimed_or_said_of_the
     assert list(found) == [name for name in decided(RUNS) if not name.startswith("unseen")]
     assert found["better_data"]["detectable"] < decided(RUNS)["better_data"]["detectable"]  # fewer share the level
     assert "never met" not in prose(analysis.SUMMARIES[0], found, **analysis.spoken(without)).data
-    assert "never met" not in prose(analysis.ALL_LIMITS[0], found, **analysis.spoken_of_starts(without)).data
-    assert "never met" in prose(analysis.ALL_LIMITS[1], found, **analysis.spoken_of_starts(RUNS)).data
+    assert "never met" not in prose(analysis.ALL_LIMITS[0], found, **analysis.spoken_of_limits(without, TRIED)).data
+    assert "never met" in prose(analysis.ALL_LIMITS[1], found, **analysis.spoken_of_limits(RUNS, TRIED)).data
     with pytest.raises(UserError, match="claims without data: unseen_dpo, unseen_margin, unseen_sft"):
         decided(without)
     with pytest.raises(UserError, match="data without a claim: unseen_dpo"):
@@ -263,9 +313,45 @@ def test_tables_stand_beside_the_papers_row_by_row(name, rows):
 
 def test_agreement_is_full_with_numbers_that_rise_as_the_papers():
     table = analysis.beside_paper(RUNS, "T5")
-    alike = analysis.agreement({"T5": table.assign(estimate=np.exp(table["paper"]))})
+    alike = analysis.agreement({"T5": table.assign(estimate=1 + 2 * table["paper"])})
     assert alike["correlation"].tolist() == pytest.approx([1.0] * 4)
     assert analysis.agreement({"T5": table.assign(estimate=-table["paper"])})["correlation"].max() == pytest.approx(-1)
+
+
+def test_a_row_of_ours_counts_once_beside_the_mean_of_the_papers_rows():
+    tables = {name: analysis.beside_paper(RUNS, name) for name in analysis.TABLES}
+    found = analysis.agreement(tables).set_index(["table", "measure"])
+    assert found["rows"].groupby("table").max().to_dict() == {"T2": 14, "T3": 18, "T4": 8, "T5": 8}
+    own = tables["T5"][tables["T5"]["measure"] == "nontoxic"]
+    ours, papers = {}, {}
+    for row in own.itertuples():
+        cell = (row.start, row.aim, row.method)
+        ours[cell] = row.estimate
+        papers.setdefault(cell, []).append(row.paper)
+    assert {len(several) for several in papers.values()} == {2}  # LLaMA-1 and Mistral, Mistral-Instruct and Vicuna
+    rank = spearmanr(list(ours.values()), [np.mean(several) for several in papers.values()]).statistic
+    assert found.loc[("T5", "nontoxic"), "correlation"] == pytest.approx(rank)
+
+
+def test_intervals_of_rank_correlations_hold_the_true_one_as_often_as_they_say():
+    # By hand: .5 of 20 rows is .5493 ± 1.96 √((1 + .125) / 17) in arctanh.
+    assert rank_interval(0.5, 20) == pytest.approx((0.0451, 0.7830), abs=1e-3)
+    assert rank_interval(1.0, 9) == (1.0, 1.0)
+    rng, true = np.random.default_rng(0), 6 / np.pi * np.arcsin(0.6 / 2)  # of two normals correlated by .6
+    held = []
+    for _ in range(500):
+        drawn = rng.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], size=12)
+        low, high = rank_interval(float(spearmanr(*drawn.T).statistic), 12)
+        held.append(low <= true <= high)
+    assert np.mean(held) > 0.92
+
+
+def test_correlations_whose_interval_excludes_zero_are_named():
+    rows = [("T2", "exact", 0.1, -0.4, 0.6), ("T5", "exact", -0.9, -1.0, -0.2), ("T5", "win_rate", 0.8, 0.3, 0.9)]
+    found = pd.DataFrame(rows, columns=["table", "measure", "correlation", "low", "high"])
+    said = prose(analysis.AGREEMENT, {}, **analysis.agreed(found)).data
+    assert "excludes zero: exact in T5 (-0.90), win_rate in T5 (+0.80) (of 3)" in said
+    assert "zero: none (of 1)" in prose(analysis.AGREEMENT, {}, **analysis.agreed(found.head(1))).data
 
 
 def test_hyper_parameters_stand_beside_the_papers():
@@ -392,8 +478,8 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     [
         (curve(1500, noise=0.01), "no plateau in sight"),
         (curve(15, rise=2.0, noise=0.01), "over by the first size"),
-        (curve(100, rise=0.0, noise=0.02), "change nothing"),
-        (curve(350, noise=0.06, seeds=3, seed=5), "seeds disagree|no plateau|change nothing"),
+        (curve(100, rise=0.0, noise=0.02), "no significant change"),
+        (curve(350, noise=0.06, seeds=3, seed=5), "seeds disagree|no plateau|no significant change"),
     ],
 )
 def test_a_plateau_that_runs_cannot_tell_is_refused(values, why):

@@ -12,7 +12,7 @@ from common.analysis import alignment as analysis
 from common.errors import UserError
 from common.figures import save_figure
 from common.plots import alignment as plots
-from common.plots.alignment.layout import COLORS, LEVELS, words
+from common.plots.alignment.layout import COLORS, LEVELS, over_seeds, words
 
 RUNS = made_runs(noise=0.05)
 WAYS = ["dataset", "method"]
@@ -110,7 +110,8 @@ def test_a_merge_stands_in_the_row_that_names_it():
     own = table[table["measure"] == "balanced"]
     for row in own.itertuples():
         _, y = min(dots(ax), key=lambda dot: abs(dot[0] - row.estimate))
-        assert y == names[f"{words(row.arm)} ({words(row.start)}, {words(row.method)})"]
+        arm = "dare_half" if row.method == "sft+dpo" else row.arm  # four halves
+        assert y == names[f"{words(arm)} ({words(row.start)}, {words(row.method)})"]
 
 
 def test_curves_draw_the_fit_where_there_is_one_and_join_dots_where_not():
@@ -123,6 +124,24 @@ def test_curves_draw_the_fit_where_there_is_one_and_join_dots_where_not():
     assert labels == {
         f"{words(data)}, {words(method)}" for data in ("hh-like", "beavertails-like") for method in ("sft", "dpo")
     }
+
+
+def test_an_axis_of_shares_ends_at_all_and_its_bars_are_explained():
+    table = made("sizes")
+    wide = plots.curves(table.assign(low=table["estimate"] - 2, high=table["estimate"] + 2), "pairs", WAYS)
+    assert [ax.get_ylim() for ax in wide.axes] == [(-0.02, 1.02)] * 2
+    assert "95% intervals over 3 seeds" in wide.get_supxlabel()
+    apart = made("ranks").assign(low=-2.0, high=9.0)
+    free = dict(zip(apart["measure"].unique(), plots.curves(apart, "rank", ["method"]).axes, strict=True))
+    assert free["kl_reply"].get_ylim()[1] > 9  # no share
+    assert over_seeds(table.assign(n=[3] * (len(table) - 1) + [5])) == "bars: 95% intervals over 3 to 5 seeds"
+
+
+def test_each_point_of_the_frontier_has_its_strength_beside_it():
+    table = made("frontier")[lambda own: own["loss_type"] != "untuned"]
+    ax = drawn("frontier").axes[0]
+    labels = {text.xy: text.get_text() for text in ax.texts if text.get_text() not in set(table["loss_type"])}
+    assert labels == {(row.kl, row.reward): f"{row.beta:g}" for row in table.itertuples()}
 
 
 def test_every_colour_is_of_a_level_that_has_words():

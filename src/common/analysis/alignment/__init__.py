@@ -3,17 +3,17 @@
 from common.alignment.evaluation import MEASURES
 from common.analysis.alignment.beside import (
     TABLES,
+    agreed,
     agreement,
     beside_paper,
     slerp_rows,
-    spoken,
-    spoken_of_starts,
     table_6,
     wide,
 )
 from common.analysis.alignment.claims import CELL, declare, evidence, spreads
 from common.analysis.alignment.plateaus import NotIdentified, Plateau, fit_plateau, plateau_table
 from common.analysis.alignment.runs import MAIN, PARTS, part, scored, summary
+from common.analysis.alignment.spoken import edges, spoken, spoken_of_limits
 from common.analysis.alignment.tables import (
     adapters,
     compared,
@@ -28,11 +28,13 @@ from common.analysis.alignment.tables import (
     unseen,
     varied,
 )
-from common.analysis.alignment.words import ALL_LIMITS, SUMMARIES
+from common.analysis.alignment.words import AGREEMENT, ALL_LIMITS, EDGES, SUMMARIES
 
 __all__ = [
+    "AGREEMENT",
     "ALL_LIMITS",
     "CELL",
+    "EDGES",
     "MAIN",
     "MEASURES",
     "PARTS",
@@ -41,10 +43,12 @@ __all__ = [
     "NotIdentified",
     "Plateau",
     "adapters",
+    "agreed",
     "agreement",
     "beside_paper",
     "compared",
     "declare",
+    "edges",
     "evidence",
     "fidelities",
     "fit_plateau",
@@ -60,7 +64,7 @@ __all__ = [
     "sizes",
     "slerp_rows",
     "spoken",
-    "spoken_of_starts",
+    "spoken_of_limits",
     "spreads",
     "summary",
     "table_6",

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
-from scipy.stats import spearmanr
+from scipy.stats import norm, spearmanr
 
 from common.analysis.alignment import paper
 from common.analysis.alignment.claims import CELL, MERGED
@@ -13,6 +14,7 @@ from common.errors import UserError
 from common.preference.tuning import Tuning
 
 TABLES = ("T2", "T3", "T4", "T5")
+NUMBERS = ["estimate", "low", "high", "n", "paper", "measure"]  # of a row; its other columns say which row it is
 
 
 def beside_paper(runs: pd.DataFrame, table: str) -> pd.DataFrame:
@@ -30,8 +32,7 @@ def beside_paper(runs: pd.DataFrame, table: str) -> pd.DataFrame:
 
 def wide(table: pd.DataFrame) -> pd.DataFrame:
     """The same to be read: rows, and of each measure ours with its interval and the paper's."""
-    own = ["estimate", "low", "high", "n", "paper", "measure"]
-    keys = [name for name in table if name not in own]
+    keys = [name for name in table if name not in NUMBERS]
     shown = table.assign(
         ours=[f"{row.estimate:.3f} [{row.low:.3f}, {row.high:.3f}]" for row in table.itertuples()],
         paper=table["paper"].map("{:.3f}".format),
@@ -42,17 +43,40 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def agreement(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Spearman's correlation of our numbers with the paper's over a table's rows: table, measure, rows, correlation.
+    """Spearman's correlation of our numbers with the paper's over a table's rows: table, measure, rows, correlation,
+    low, high (95%).
 
-    A row of ours counts for each of the paper's models it stands beside. Fewer than three rows have no correlation.
+    A row of ours counts once, beside the mean of the paper's rows that it stands for: those of several models, or the
+    untuned model's under either method. Fewer than four rows have no correlation.
     """
     found = []
     for name, table in tables.items():
+        if "aim" in table:
+            table = table.assign(method=table["method"].where(table["aim"] != "none", "none"))
+        keys = [key for key in table if key not in (*NUMBERS, "model")]
         for measure, rows in table.groupby("measure", sort=False):
-            if len(rows) > 2:
-                rank = float(spearmanr(rows["estimate"], rows["paper"]).statistic)
-                found.append({"table": name, "measure": measure, "rows": len(rows), "correlation": rank})
+            once = rows.groupby(keys)[["estimate", "paper"]].mean().round(9)  # or equal means would differ in rank
+            if len(once) > 3:
+                rank = float(spearmanr(once["estimate"], once["paper"]).statistic)
+                low, high = rank_interval(rank, len(once))
+                row = {"table": name, "measure": measure, "rows": len(once), "correlation": rank}
+                found.append(row | {"low": low, "high": high})
     return pd.DataFrame(found)
+
+
+def rank_interval(correlation: float, rows: int) -> tuple[float, float]:
+    """95% interval of Spearman's correlation over four or more rows, taken as independent (Bonett and Wright, 2000)."""
+    away = norm.ppf(0.975) * np.sqrt((1 + correlation**2 / 2) / (rows - 3))
+    with np.errstate(divide="ignore"):  # of a full correlation the interval has no width
+        low, high = np.tanh(np.arctanh(correlation) + away * np.array([-1, 1]))
+    return float(low), float(high)
+
+
+def agreed(found: pd.DataFrame) -> dict[str, float | str]:
+    """Of `agreement`, for a sentence: how many `correlations`, and which are `sure`: their interval excludes zero."""
+    sure = found[(found["low"] > 0) | (found["high"] < 0)]
+    named = [f"{row.measure} in {row.table} ({row.correlation:+.2f})" for row in sure.itertuples()]
+    return {"correlations": float(len(found)), "sure": ", ".join(named) or "none"}
 
 
 def table_6(tunings: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
@@ -84,40 +108,6 @@ def slerp_rows() -> pd.DataFrame:
             apart = {"own": abs(value - means[method]), "other": abs(value - means[other])}
             found.append({"start": start, "method": method, "slerp": value} | apart)
     return pd.DataFrame(found)
-
-
-def spoken(runs: pd.DataFrame) -> dict[str, float]:
-    """Numbers for sentences, by name: means over the crossing by method; `packed_bytes`, the bytes of a base packed to
-    NF4 as a share of those of the same in float32; rows of `slerp_rows` that look `swapped`, of all; what models of
-    the data `MERGED`, by aim, and DARE merges decline and follow; the score of the fewest and of the most pairs.
-    """
-    crossing, printed = runs[runs["part"] == "crossing"], slerp_rows()
-    found: dict[str, float] = {}
-    for method in ("sft", "dpo"):
-        own = crossing[crossing["method"] == method]
-        found |= {f"{method}_kl": own["kl_reply"].mean(), f"{method}_knowledge": own["knowledge"].mean()}
-    several = {f"{aim}_data": own for aim, own in crossing[crossing["dataset"] == MERGED].groupby("aim")}
-    several["dare"] = runs[(runs["part"] == "merges") & (runs["method"] != "sft+dpo") & (runs["merge"] == "dare")]
-    for name, own in several.items():
-        found |= {f"{name}_{measure}": own[measure].mean() for measure in ("declined", "answered")}
-    sized = scored(runs[runs["part"] == "sizes"])
-    for name, pairs in (("fewest", sized["pairs"].min()), ("most", sized["pairs"].max())):
-        found |= {f"{name}_pairs": pairs, f"{name}_score": sized.loc[sized["pairs"] == pairs, "score"].mean()}
-    bytes_ = [runs.loc[runs["part"] == name, "base_bytes"].astype(float).mean() for name in ("quantised", "crossing")]
-    swapped = printed["other"] < printed["own"]
-    return found | {
-        "packed_bytes": bytes_[0] / bytes_[1], "swapped": float(swapped.sum()), "slerp_rows": float(len(swapped))
-    }  # fmt: skip
-
-
-def spoken_of_starts(runs: pd.DataFrame) -> dict[str, float]:
-    """Numbers for sentences: what the untuned base, instruct and, where there are some, unseen models decline, follow,
-    win and resist.
-    """
-    starts = runs[runs["part"] == "starts"].groupby("start")
-    told = {"base": ("declined", "answered", "win_rate"), "instruct": ("declined", "answered")}
-    told |= {"unseen": ("declined", "resisted")} if "unseen" in starts.groups else {}
-    return {f"{start}_{name}": float(starts[name].mean()[start]) for start, names in told.items() for name in names}
 
 
 def _mixtures(runs: pd.DataFrame) -> pd.DataFrame:

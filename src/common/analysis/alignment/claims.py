@@ -62,28 +62,29 @@ STATEMENTS = (
     ),
     Statement(
         "dpo_faithful", "DPO is more faithful to the explicit preference",
-        "what sets models of opposite aims apart is larger with DPO",
+        "models of opposite aims end up further apart with DPO",
         "fidelity (see the notebook), DPO minus SFT", GREATER, "interaction", "score", ((0.5, 4),) * 8, "fidelity",
     ),
     Statement(
-        "mixtures_hurt", "mixing the two aims' data hurts", "a model of mixed data falls short of a model of each aim",
+        "mixtures_hurt", "mixing the two aims' data hurts",
+        "a model of mixed data falls short of a model of each aim, at that aim",
         f"{BOTH}: of each aim's own models, minus of those of mixed data", GREATER, "score", "score",
         ((0.5, 8),) * 4, "mixtures",
     ),
     Statement(
-        "mixtures_hurt_dpo", "mixtures hurt DPO most", "what mixing costs is more with DPO than with SFT",
+        "mixtures_hurt_dpo", "mixtures hurt DPO most", "mixing costs more with DPO than with SFT",
         f"{BOTH}: cost of mixing with DPO minus that with SFT", GREATER, "interaction", "score", ((0.5, 4),) * 8,
         "mixtures",
     ),
     Statement(
         "dare_mitigates", "merging the separately aligned models by DARE mitigates the trade-off",
-        "a DARE merge of a model of each aim does better than a model of mixed data",
+        "a DARE merge of a model of each aim, task vectors whole, does better than a model of mixed data",
         f"{BALANCED}: DARE merge (both task vectors whole) minus model of mixed data", GREATER, "score", "balanced",
         ((1, 4), (-1, 4)), "merges",
     ),
     Statement(
         "slerp_degrades", "SLERP degrades what DARE keeps",
-        "a SLERP merge does worse than a DARE merge as far from the start",
+        "a SLERP merge does worse than a DARE merge that is as far from the start",
         f"{BALANCED}: DARE merge (half of each task vector) minus SLERP merge, half way", GREATER, "score", "balanced",
         ((1, 4), (-1, 4)), "merges",
     ),
@@ -93,17 +94,18 @@ STATEMENTS = (
         "adapters",
     ),
     Statement(
-        "unseen_dpo", None, "DPO does not teach a base to decline that never met a refusal",
+        "unseen_dpo", None, "DPO does not teach declining to a base that never met a refusal",
         "unsafe prompts declined after DPO, minus before", SAFE, "decisions", "score", ((1, 1), (-1, 1)), "unseen",
     ),
     Statement(
-        "unseen_margin", None, "though it moves the log-odds of refusing",
+        "unseen_margin", None, "DPO raises the log-odds of refusing of a base that never met a refusal",
         "log-odds of refusing in nats after DPO, minus before", GREATER, "log_odds", "margin", ((1, 1), (-1, 1)),
         "unseen",
     ),
     Statement(
-        "unseen_sft", None, "SFT teaches it", "unsafe prompts declined after SFT, minus after DPO", GREATER,
-        "decisions", "score", ((1, 1), (-1, 1)), "unseen",
+        "unseen_sft", None, "SFT teaches declining to a base that never met a refusal",
+        "unsafe prompts declined after SFT, minus after DPO", GREATER, "decisions", "score", ((1, 1), (-1, 1)),
+        "unseen",
     ),
 )  # fmt: skip
 """All claims, in order. The paper's words are ours for what it says (arXiv 2406.04879)."""

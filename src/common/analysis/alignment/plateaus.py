@@ -125,7 +125,7 @@ def _check_change(y: np.ndarray, errors_of_mean: np.ndarray) -> None:
     free = seeds * sizes - seeds - 2
     ratio = ((constant - curve) / 2) / max((rest + curve) / free, 1e-300)
     if stats.f.sf(ratio, 2, free) > LEVEL:
-        raise NotIdentified("more data change nothing that shows")
+        raise NotIdentified("no significant change with more data")
 
 
 def _shown(numbers: Sequence[float], spec: str) -> str:

@@ -54,6 +54,7 @@ def merges(table: pd.DataFrame) -> Figure:
     """T3: merges beside the models that they are made of and models of mixed data, by start and method.
 
     `table`: start, method, arm, measure, estimate, low, high. Blue: trained; orange: merged. Dashed: mixed data.
+    Merges of both methods' four models have half of each task vector.
     """
     use_style()
     there = {place: set(rows["arm"]) for place, rows in table.groupby(["start", "method"], sort=False)}
@@ -63,7 +64,11 @@ def merges(table: pd.DataFrame) -> Figure:
     height = dict(zip(arms, heights, strict=True))
     measures = list(table["measure"].unique())
     figure, axes = plt.subplots(1, len(measures), figsize=(PAGE, FRAME + ROW * heights[-1]), sharey=True, squeeze=False)
-    names = [f"{words(arm)} ({words(place[0])}, {words(place[1])})" for place, arm in arms]
+    halves = {"dare": "dare_half"}  # of merges across methods: their weights are halves
+    names = [
+        f"{words(halves.get(arm, arm) if method == 'sft+dpo' else arm)} ({words(start)}, {words(method)})"
+        for (start, method), arm in arms
+    ]
     for ax, measure in zip(axes[0], measures, strict=True):
         own = table[table["measure"] == measure]
         keys = [((row.start, row.method), row.arm) for row in own.itertuples()]

@@ -1,5 +1,6 @@
 """What the study's figures share: words and colours of measures and levels."""
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -10,20 +11,20 @@ MEASURES = {
     "knowledge": "knowledge\n(MMLU)",
     "exact": "exact match\n(BBH)",
     "win_rate": "win rate\n(AlpacaEval)",
-    "lc_win_rate": "win rate, equal length\n(AlpacaEval-LC)",
-    "nontoxic": "log-odds of safe\n(RealToxicity)",
-    "resisted": "attacks resisted,\none decoding",
+    "lc_win_rate": "win rate at equal\nlength (AlpacaEval-LC)",
+    "nontoxic": "log-odds of being\nsafe (RealToxicity)",
+    "resisted": "attacks resisted\n(one decoding)",
     "resisted_all": "attacks resisted\n(Red-Instruct)",
     "declined": "unsafe prompts\ndeclined",
     "answered": "instructions\nfollowed",
-    "score": "what the aim\nasks for",
+    "score": "score: what the\naim asks for",
     "balanced": "mean of declined\nand followed",
-    "kl_reply": "KL to the start\n(nats a reply)",
+    "kl_reply": "KL to the start\n(nats per reply)",
     "margin": "log-odds of\nrefusing (nats)",
-    "length": "words of a reply",
+    "length": "words per reply",
     "shifted": "tokens shifted\n(URIAL)",
-    "fidelity": "fidelity: what sets\nopposite aims apart",
-    "cost_of_mixing": "what mixing costs",
+    "fidelity": "fidelity: difference\nbetween opposite aims",
+    "cost_of_mixing": "cost of mixing,\nin score",
 }
 UNITS = ("nontoxic", "kl_reply", "margin", "length")  # all others are shares
 TICKS = {"x": 3, "y": 6}  # at most: several panels stand side by side
@@ -50,8 +51,8 @@ LEVELS = {
     "all": "all pairs",
     "random": "random",
     "dissimilar": "REAL",
-    "diverse": "Deita's rule",
-    "entropy": "mixture and entropy",
+    "diverse": "Deita",
+    "entropy": "GMM + entropy",
 }
 COLORS = {
     **dict(zip(("hh-like", "sft", "base", "lora", "harmless"), [PALETTE[0]] * 5, strict=True)),
@@ -67,6 +68,12 @@ def words(level: object) -> str:
     if isinstance(level, str) and level not in LEVELS:
         raise UserError(f"there are no words for the level {level!r}; known: {', '.join(LEVELS)}")
     return LEVELS[level] if isinstance(level, str) else f"{level:g}"
+
+
+def over_seeds(table: pd.DataFrame) -> str:
+    """What the bars of a table's figure are."""
+    few, most = table["n"].min(), table["n"].max()
+    return f"bars: 95% intervals over {few if few == most else f'{few} to {most}'} seeds"
 
 
 def name_axis(ax: Axes, measure: str, which: str = "x") -> None:
