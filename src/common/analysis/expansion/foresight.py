@@ -1,7 +1,7 @@
-"""How well each predictor foresaw the gain: scores, rank correlations, regrets, and their intervals.
+"""How well each predictor predicted the gain: scores, rank correlations, regrets, and their intervals.
 
-The gain of a candidate is the test loss of its base, trained on, less its own: both from the same base, on the same
-batches, for the same number of steps.
+The gain of a candidate is the test loss of its base after continued training, less its own: both from the same base, on
+the same batches, for the same number of steps.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,8 +21,8 @@ PREDICTORS = {
     "volume": "M's volume alone",
     "m_c": "M_C: volume in weights",
     RUN: "training run of equal cost",
-    "parameters": "parameters",
-    "loss_before": "loss before",
+    "parameters": "number of parameters",
+    "loss_before": "loss before training",
     "gradient_norm": "gradient norm",
     "snip": "SNIP",
     "synflow": "SynFlow",
