@@ -1,4 +1,4 @@
-"""How well predictors foresee gains: statistics against closed forms, choices, claims, tables."""
+"""How well predictors predict gains: statistics against closed forms, choices, claims, tables."""
 
 from importlib.metadata import version
 
@@ -22,6 +22,7 @@ from common.analysis.expansion.foresight import (
     regret,
 )
 from common.analysis.expansion.laboratory import kind_of, operator_of, type_of
+from common.analysis.expansion.tables import against_weights, reversal
 from common.errors import UserError
 from common.evidence import prose
 from common.growing.tasks import SETS
@@ -248,12 +249,45 @@ def test_claims_detect_less_with_fewer_seeds_and_words_fit_any_verdict():
     missed = analysis.power_table(told, statistic=analysis.regret)
     for verdict in ("reproduced", "not reproduced", "inconclusive"):
         record = {"verdict": verdict, "estimate": 0.5, "ci": [0.4, 0.6], "n_to_decide": 9, "n_seeds": 5}
+        record |= {"test": "greater", "p": 0.5, "p_against": 0.5}
         decided = dict.fromkeys([claim.id for claim in few], record)
         numbers = analysis.spoken(told, power, lead, missed, decided)
         text = prose(analysis.SUMMARY, decided, **numbers).data
         assert ("none" in numbers["beaten"]) == (verdict != "reproduced")
         assert f"[{numbers['m_text_low']:.2f}, {numbers['m_text_high']:.2f}]" in text
+        assert ": the training run does" not in text
         assert analysis.flat(decided, power)["reproduced"] == (len(decided) if verdict == "reproduced" else 0)
+
+
+def test_words_name_a_training_run_that_is_surely_ahead_and_what_the_volume_in_weights_says_of_m():
+    ahead = {"verdict": "not reproduced", "estimate": -0.4, "ci": [-0.6, -0.2]}
+    assert reversal(ahead) == ": the training run does"
+    assert reversal(ahead | {"ci": [-0.6, 0.01]}) == reversal(ahead | {"verdict": "inconclusive"}) == ""
+    assert against_weights(0.3, 0.1, 0.5) == "its other two terms help"
+    assert against_weights(-0.3, -0.5, -0.1) == "its other two terms harm"
+    assert "M ranks no better here, and that its other two terms help is not" in against_weights(-0.1, -0.3, 0.2)
+    assert "M ranks better here, and" in against_weights(0.1, -0.3, 0.2)
+
+
+def test_where_an_interval_over_candidates_includes_zero_the_words_say_so():
+    told = scored(0.03)
+    power, lead = analysis.power_table(told), analysis.lead_table(told)
+    missed = analysis.power_table(told, statistic=analysis.regret)
+    record = {"verdict": "inconclusive", "estimate": 0.1, "ci": [-0.1, 0.3]}
+    decided = dict.fromkeys([one.id for one in statements()], record)
+    for lows, said in (
+        ([0.1, 0.1, 0.1], "nowhere"),
+        ([0.1, -0.2, -0.2], "on scikit-learn's digits, on a language model"),
+    ):
+        power.loc[power["predictor"] == "m", "low"] = [*lows, 0.1]  # the last is the mean's
+        power.loc[power["predictor"] == "m", "high"] = 0.9
+        assert analysis.spoken(told, power, lead, missed, decided)["open"] == said
+
+
+def test_a_label_of_several_words_takes_an_article_within_a_sentence():
+    said = {one.id: one.statement for one in statements()}
+    assert said["beats_snip"] == "M predicts the gain better than SNIP"
+    assert said["beats_parameters"] == "M predicts the gain better than the number of parameters"
 
 
 def test_k_and_t_vary_on_enough_seeds_and_no_more_than_there_are():
@@ -287,7 +321,7 @@ def test_tables_hold_means_over_seeds():
     tried = analysis.choose_rates(analysis.gains(runs), short_runs(runs))
     course = {"further": {"learning_rate": 0.1}}
     shown = analysis.choice_table(tried, {"perceptron": course, "language": course})
-    assert shown["times training on's"].tolist() == [1, 2, 1, 2]
+    assert shown["÷ rate of continued training"].tolist() == [1, 2, 1, 2]
 
 
 class Swept:

@@ -154,7 +154,7 @@ def test_what_was_chosen_is_framed_and_numbers_are_means_and_least():
         for (count, step), mean in by.mean().items():
             text = written[(steps.index(step), counts.index(count))]
             assert text.startswith(f"{mean:.2f}".replace("-", "−"))
-            assert text.endswith(f"{by.min()[(count, step)]:.2f}".replace("-", "−"))
+            assert text.endswith(f"min {by.min()[(count, step)]:.2f}".replace("-", "−"))
         [frame] = [patch for patch in ax.patches if not patch.get_fill()]
         assert (frame.get_x(), frame.get_y()) == pytest.approx((1 - 0.48, 1 - 0.48))
 

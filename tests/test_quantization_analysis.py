@@ -9,8 +9,9 @@ import pytest
 from common.analysis import quantization as analysis
 from common.analysis.quantization.claims import ON_LOSS, ON_SHARPNESS
 from common.analysis.quantization.runs import differences
+from common.analysis.quantization.words import by_sharpness, weights_with_outliers
 from common.errors import UserError
-from common.evidence import decide, detectable_effect
+from common.evidence import decide, detectable_effect, prose
 
 UNIFORM = float(np.log(512))
 BASE = analysis.BASELINE
@@ -160,10 +161,62 @@ def test_every_claim_is_decided_from_the_runs_and_a_known_world_gives_known_verd
     assert decided["outliers"]["estimate"] == pytest.approx(0.5, rel=0.05)
     assert decided["outliers_trained"]["estimate"] == pytest.approx(0.8, abs=0.01)
     assert decided["m2_linear"]["estimate"] == pytest.approx(UNIFORM - 4.3, abs=0.002)
+    assert {name for name, one in decided.items() if "knows nothing" in one["ours"]} == {"m2_linear", "m2_remedy"}
     assert len(decided) == len(ON_LOSS) + len(ON_SHARPNESS) + 3
     opposite = {setting: -effect if effect else effect for setting, effect in effects.items()}
     turned = decide(claims, found | {"W4_tensor": differences(made_runs(opposite), "W4 tensor", BASE, "loss_text")})
     assert turned["W4_tensor"]["verdict"] == "not reproduced"
+
+
+def test_words_fit_any_verdict_and_hold_what_is_computed():
+    effects = dict.fromkeys(analysis.SETTINGS, 0.1) | {BASE: 0.0, "m2 8 channel": None, "A4 token": -0.1}
+    runs = made_runs(effects, noise=0.01)
+    sharpness = analysis.sharpness_table(runs)
+    ids = [one.id for one in (*ON_LOSS, *ON_SHARPNESS)] + ["outliers", "outliers_trained", "sparse"]
+    record = {"test": "greater", "estimate": float(np.log(2)), "ci": [0.4, 0.6], "p": 0.5, "p_against": 0.5}
+    for verdict in ("reproduced", "not reproduced", "inconclusive"):
+        decided = dict.fromkeys(ids, record | {"verdict": verdict})
+        text = prose(analysis.SUMMARY, decided, **analysis.spoken(runs, runs, sharpness, decided, "loss_text")).data
+        assert "evenly spaced levels 5 of 5 runs diverge" in text
+        assert "sharpness at the end is 2 times full precision's" in text
+        assert "it does not for:\nA4 token ×0.9" in text
+
+
+def test_only_four_bit_activations_and_gradients_are_told_apart_by_their_sharpness():
+    rows = [
+        ("W4 tensor", 2.0),
+        ("A4 token", 1.0),
+        ("A8 token", 2.0),
+        ("G4 tensor", 2.0),
+        ("W8 channel + A4 token", 2.0),
+    ]
+    table = pd.DataFrame([{"setting": s, "low": r - 0.1, "high": r + 0.1, "estimate": r} for s, r in rows])
+    assert by_sharpness(table) == ("G4 tensor ×2.00 [1.90, 2.10]", "A4 token ×1.00 [0.90, 1.10]")
+    assert by_sharpness(table.iloc[:1]) == ("none", "none")
+
+
+def test_what_weights_cost_with_outliers_is_the_rise_over_what_they_cost_without():
+    runs = made_runs({BASE: 0.0, "W4 tensor": 0.1}, noise=0.002)
+    hard = made_runs({BASE: 0.5, "W4 tensor": 0.9}, noise=0.003)
+    said = weights_with_outliers(runs, hard, "loss_text")
+    rise = float(said.split("changes by ")[1].split(" ")[0])
+    assert rise == pytest.approx(0.3, abs=0.005)
+    assert said.endswith("outliers are not a matter of activations alone.")
+    assert "that it rises is not shown" in weights_with_outliers(hard, runs, "loss_text")
+    assert weights_with_outliers(runs, hard[hard["setting"] == BASE], "loss_text") == ""
+
+
+def test_outliers_grow_by_the_means_of_the_first_channels_and_the_others():
+    table = pd.DataFrame(
+        [
+            {"model": model, "token": token, "channel": channel, "magnitude": value * (1 + token)}
+            for model, first in (("usual", 1.0), ("hard", 6.0))
+            for token in (0, 1)
+            for channel, value in enumerate((first, first, 1.0, 3.0))
+        ]
+    )
+    assert analysis.outlier_growth(table, "hard", 2) == pytest.approx(3.0)
+    assert analysis.outlier_growth(table, "usual", 2) == pytest.approx(0.5)
 
 
 def test_more_seeds_make_smaller_effects_detectable():

@@ -26,7 +26,8 @@ STRONG = "the performance gain of an expansion correlates strongly with the chan
 BEST = "M beats other predictors, even across types of expansion at equal parameter count"
 TASKS = {"mnist": "MNIST", "digits": "scikit-learn's digits", "text": "a language model"}
 WALKED = ("mnist", "digits")  # where K and T vary
-RHO = "Spearman's correlation with the gain over candidates"
+RHO = "Spearman's correlation with the gain, over these candidates"
+NOT_STRENGTH = "tested for being above zero, not for being strong"
 REST = tuple(name for name in RIVALS if name != RUN)  # of the best, each task has a claim of its own
 
 
@@ -48,36 +49,38 @@ def statements() -> list[Statement]:
     return [
         *(
             Statement(
-                f"foresees_{task}", STRONG, f"the gain goes with M on {words}", f"{RHO}, by seed", GREATER,
-                "correlation", "gain",
+                f"foresees_{task}", STRONG, f"the gain correlates with M on {words}", f"{RHO}, by seed; {NOT_STRENGTH}",
+                GREATER, "correlation", "gain",
             )
             for task, words in TASKS.items()
         ),
         *(
             Statement(
-                f"beats_run_{task}", BEST, f"M foresees better than a training run of equal cost on {words}",
+                f"beats_run_{task}", BEST, f"M predicts the gain better than a training run of equal cost on {words}",
                 f"{RHO}, M's minus the run's, by seed", GREATER, "lead", "lead",
             )
             for task, words in TASKS.items()
         ),
         *(
             Statement(
-                f"beats_{rival}", BEST, f"M foresees better than {PREDICTORS[rival]}",
+                f"beats_{rival}", BEST, f"M predicts the gain better than {with_article(PREDICTORS[rival])}",
                 f"{RHO}, M's minus the rival's, {mean}", GREATER, "lead", "lead",
             )
             for rival in REST
         ),
         Statement(
-            "equal_size", STRONG, "the gain goes with M across types at equal size",
-            f"{RHO} within sets of exactly equal parameter count, {mean}", GREATER, "correlation", "equal",
+            "equal_size", STRONG, "the gain correlates with M across types at equal size",
+            f"{RHO}, within sets of exactly equal parameter count, {mean}; {NOT_STRENGTH}", GREATER, "correlation",
+            "equal",
         ),
         Statement(
-            "equal_size_run", BEST, "M foresees better than a training run of equal cost, at equal size",
-            f"the same, M's minus the run's, {mean}", GREATER, "lead", "equal",
+            "equal_size_run", BEST, "M predicts the gain better than a training run of equal cost, at equal size",
+            f"{RHO}, within sets of exactly equal parameter count, M's minus the run's, {mean}", GREATER, "lead",
+            "equal",
         ),
         *(
             Statement(
-                f"needs_{part}", None, f"M foresees better than its {other} alone",
+                f"needs_{part}", None, f"M predicts the gain better than its {other} alone",
                 f"{RHO}, M's minus that of its {other}, {mean}", GREATER, "lead", "lead",
             )
             for part, other in (("volume", "level"), ("level", "volume"))
@@ -87,20 +90,25 @@ def statements() -> list[Statement]:
             f"share of the best candidate's gain that is missed, {mean}", SAFE, "regret", "regret",
         ),
         Statement(
-            "stable", None, "M foresees as well at any K and T of the range",
-            f"{RHO}, at the K and T chosen minus the least over the range, averaged over both sets of digits, by seed",
+            "stable", None, "M predicts the gain as well at any K and T of the range",
+            f"{RHO}, at the K and T chosen minus the lowest of the range, averaged over both sets of digits, by seed",
             SAFE, "lead", "walks",
         ),
         Statement(
-            "needs_lines", None, "M foresees better than with the losses of the minima alone, without barriers",
+            "needs_lines", None, "M predicts the gain better than with losses at the minima alone, without barriers",
             f"{RHO}, M's minus that of M without lines, averaged over K, T and both sets of digits, by seed",
             GREATER, "lead", "walks",
         ),
         Statement(
-            "parts_copies", None, "M parts useful fresh units from useless copies of equal size",
-            f"M of fresh units that nobody reads yet minus M of exact copies, {mean}", GREATER, "parts", "change",
+            "parts_copies", None, "M tells useful fresh units from useless copies of equal size",
+            f"M of fresh units that nothing reads yet minus M of exact copies, {mean}", GREATER, "parts", "change",
         ),
     ]  # fmt: skip
+
+
+def with_article(words: str) -> str:
+    """A predictor's label within a sentence: what is no single word or name takes an article."""
+    return f"the {words}" if " " in words else words
 
 
 def check_walks(walks: Mapping[str, object], seeds: Sequence[int], minimum_seeds: int) -> None:

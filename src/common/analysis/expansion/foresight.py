@@ -1,7 +1,7 @@
-"""How well each predictor foresaw the gain: scores, rank correlations, regrets, and their intervals.
+"""How well each predictor predicted the gain: scores, rank correlations, regrets, and their intervals.
 
-The gain of a candidate is the test loss of its base, trained on, less its own: both from the same base, on the same
-batches, for the same number of steps.
+The gain of a candidate is the test loss of its base after continued training, less its own: both from the same base, on
+the same batches, for the same number of steps.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,8 +21,8 @@ PREDICTORS = {
     "volume": "M's volume alone",
     "m_c": "M_C: volume in weights",
     RUN: "training run of equal cost",
-    "parameters": "parameters",
-    "loss_before": "loss before",
+    "parameters": "number of parameters",
+    "loss_before": "loss before training",
     "gradient_norm": "gradient norm",
     "snip": "SNIP",
     "synflow": "SynFlow",
@@ -42,13 +42,13 @@ def gains(runs: pd.DataFrame) -> pd.DataFrame:
 
     `size` is the number of parameters, which `parameters` is too until it is turned as a predictor; see `oriented`.
 
-    Raises `UserError` where a base was not trained on itself.
+    Raises `UserError` where a base was not trained further itself.
     """
     base = runs[runs["candidate"] == NONE].set_index(["task", "seed"])
     own = runs[runs["candidate"] != NONE].reset_index(drop=True)
     places = pd.MultiIndex.from_frame(own[["task", "seed"]])
     if absent := sorted(set(places) - set(base.index)):
-        raise UserError(f"the base of {absent[0]} was not trained on itself")
+        raise UserError(f"the base of {absent[0]} was not trained further itself")
     found = base.loc[places].reset_index(drop=True)
     gain = found["test_loss"] - own["test_loss"]
     return own.assign(gain=gain, before=found["m"], after=own["m"], size=own["parameters"].astype(int))
@@ -89,7 +89,7 @@ def edges(tried: pd.DataFrame) -> str:
 
 
 def signs(scored: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """By kind of network, whether more (1) or less (−1) of a predictor goes with gain here; ours are fixed."""
+    """By kind of network, whether more (1) or less (−1) of a predictor means more gain here; ours are fixed."""
     found = {}
     for kind, own in scored.groupby(scored["task"].map(kind_of), sort=False):
         other = {name: float(by_seed(own, name).mean()) for name in PREDICTORS if name not in OURS}

@@ -30,8 +30,8 @@ class Sweeper(Protocol):
 class Laboratory:
     """Runs of one execution of the notebook.
 
-    `networks`, `courses` and `candidates`, by kind of network: its knobs, how its expansions are judged and trained on,
-    and what it may grow into, by name; see `common.growing.design`.
+    `networks`, `courses` and `candidates`, by kind of network: its knobs, how its expansions are judged and trained
+    further, and what it may grow into, by name; see `common.growing.design`.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Laboratory:
         rates: Mapping[str, Sequence[float]],
         shares: Sequence[float],
     ) -> pd.DataFrame:
-        """Every candidate, and the base itself, examined and trained on; `rates` of short runs by kind of network."""
+        """Every candidate, and the base, examined and trained further; `rates` of short runs, by network's kind."""
         labels, cells = [], []
         for task, seed in places:
             for candidate, knobs in {NONE: None, **self.candidates[kind_of(task)]}.items():

@@ -14,14 +14,15 @@ from common.analysis.expansion.foresight import (
     with_run,
 )
 from common.evidence import mean_interval
+from common.predictors import Walk
 
 ENDS = {"": "estimate", "_low": "low", "_high": "high"}
 
 
 def choice_table(rates: pd.DataFrame, courses: Mapping[str, Mapping]) -> pd.DataFrame:
-    """Learning rates tried for short runs, to be shown: by kind of network, in shares of training on's own rate."""
+    """Learning rates tried for short runs, to be shown: by kind of network, over the rate of continued training."""
     own = rates["kind"].map(lambda kind: courses[kind]["further"]["learning_rate"])
-    return rates.assign(**{"times training on's": (rates["rate"] / own).round(2)}).round({"correlation": 2})
+    return rates.assign(**{"÷ rate of continued training": (rates["rate"] / own).round(2)}).round({"correlation": 2})
 
 
 def pilot_table(pilot: pd.DataFrame, way: Mapping[str, Mapping[str, int]]) -> pd.DataFrame:
@@ -92,7 +93,7 @@ def cost_table(
 
 
 def curve_table(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
-    """Test loss while training on, mean over seeds: task, type, candidate, operator, step, test_loss; the base too."""
+    """Mean test loss in continued training, of the base too: task, type, candidate, operator, step, test_loss."""
     labels = runs.set_index("key")[["task", "type", "candidate", "operator"]]
     told = curves[curves["key"].isin(labels.index)].join(labels, on="key")
     by = ["task", "type", "candidate", "operator", "step"]
@@ -140,16 +141,25 @@ def spoken(
     estimates, leads, regrets = (table.set_index(["task", "predictor"]) for table in (power, lead, missed))
     found: dict[str, float | str] = {}
     for task in TASKS:
-        found |= {f"{name}_{task}": float(estimates.loc[(task, name), "estimate"]) for name in (RUN, "level")}
+        found |= {f"{name}_{task}": float(estimates.loc[(task, name), "estimate"]) for name in (RUN, "level", "m_c")}
         found |= {f"missed_{name}_{task}": float(regrets.loc[(task, name), "estimate"]) for name in ("m", RUN)}
         for end in ("low", "high"):
             found[f"m_{task}_{end}"] = float(estimates.loc[(task, "m"), end])
             found[f"lead_{task}_{end}"] = float(leads.loc[(task, RUN), end])
+        found[f"ahead_{task}"] = reversal(decided[f"beats_run_{task}"])
     barred = (scored["connected"].astype(float) < 1).groupby(scored["task"]).mean()
     beaten = [name for name in REST if decided[f"beats_{name}"]["verdict"] == "reproduced"]
     names = {name: PREDICTORS[name] for name in REST}
+    across_zero = [f"on {TASKS[task]}" for task in TASKS if found[f"m_{task}_low"] <= 0 <= found[f"m_{task}_high"]]
+    weights = leads.loc[(MEAN, "m_c")]
     return found | {
         **{f"lead_mean{end}": float(leads.loc[(MEAN, RUN), name]) for end, name in ENDS.items()},
+        **{f"lead_m_c{end}": float(weights[name]) for end, name in ENDS.items()},
+        **{f"{name}_mean": float(estimates.loc[(MEAN, name), "estimate"]) for name in ("m", "m_c")},
+        "than_m_c": against_weights(*(float(weights[name]) for name in ENDS.values())),
+        "ahead_equal": reversal(decided["equal_size_run"]),
+        "open": ", ".join(across_zero) or "nowhere",
+        "tolerance": Walk.tolerance,
         "barrier": float(scored["barrier"].astype(float).max()),
         **{f"barred_{task}": float(share) for task, share in barred.items()},
         "clear": float(sum(leads.loc[(MEAN, name), "low"] > 0 for name in REST)),
@@ -157,6 +167,20 @@ def spoken(
         "beaten": ", ".join(names[name] for name in beaten) or "none",
         "unbeaten": ", ".join(words for name, words in names.items() if name not in beaten) or "none",
     }
+
+
+def reversal(record: Mapping[str, object]) -> str:
+    """What is said behind "M does not predict better" where the training run surely does."""
+    return ": the training run does" if record["verdict"] == "not reproduced" and record["ci"][1] < 0 else ""
+
+
+def against_weights(estimate: float, low: float, high: float) -> str:
+    """What M's lead over the volume in weights alone, with its interval, says of the other two terms of M."""
+    if low > 0:
+        return "its other two terms help"
+    if high < 0:
+        return "its other two terms harm"
+    return f"M ranks {'no better' if estimate <= 0 else 'better'} here, and that its other two terms help is not shown"
 
 
 def flat(decided: Mapping[str, Mapping], power: pd.DataFrame) -> dict[str, float]:

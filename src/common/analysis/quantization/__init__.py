@@ -26,13 +26,16 @@ from common.analysis.quantization.tensors import (
     histogram,
     layer_table,
     of_runs,
+    outlier_growth,
     outlier_table,
     surface_table,
 )
+from common.analysis.quantization.words import SUMMARY, spoken
 
 __all__ = [
     "BASELINE",
     "SETTINGS",
+    "SUMMARY",
     "beside_the_authors",
     "cells_at",
     "choose_learning_rates",
@@ -50,8 +53,10 @@ __all__ = [
     "histogram",
     "layer_table",
     "of_runs",
+    "outlier_growth",
     "outlier_table",
     "perplexity_table",
     "sharpness_table",
+    "spoken",
     "surface_table",
 ]

@@ -130,7 +130,7 @@ def difference_tables(parts: Mapping[str, pd.DataFrame], name: str, loss: str) -
 
 
 def disagreements(table: pd.DataFrame) -> str:
-    """Settings that are surely worse or better than the baseline on another text and not so on the first, in words.
+    """Settings whose interval excludes zero on another text but not, or with the other sign, on the first; in words.
 
     `table`: see `difference_table`; "none" where there is no such setting.
     """

@@ -55,6 +55,13 @@ def surface_table(runs: Mapping[str, pd.DataFrame], table: pd.DataFrame) -> pd.D
     return pd.concat(parts)[["model", "token", "channel", "magnitude"]]
 
 
+def outlier_growth(surfaces: pd.DataFrame, model: str, channels: int) -> float:
+    """How many times as large as the others the first `channels` are in a model of `surface_table`, by their means."""
+    own = surfaces[surfaces["model"] == model]
+    first = own["channel"] < channels
+    return float(own.loc[first, "magnitude"].mean() / own.loc[~first, "magnitude"].mean())
+
+
 def outlier_rises(table: pd.DataFrame, setting: str, scale: float) -> pd.Series:
     """By seed, the loss of `setting` with outliers of `scale` minus that without: nats per token."""
     own = table[table["setting"] == setting]

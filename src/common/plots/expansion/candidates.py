@@ -1,4 +1,4 @@
-"""What became of each candidate: M before and after, gain against a predictor, curves of training on."""
+"""What became of each candidate: M before and after, gain against a predictor, curves of continued training."""
 
 from collections.abc import Mapping
 
@@ -106,7 +106,7 @@ def rival_gains(table: pd.DataFrame, power: pd.DataFrame, task: str) -> Figure:
         said = f"ρ = {found[name]:.2f}".replace("-", "−") if name in found else "no order"
         ax.set_title(f"{PREDICTORS[name]}\n{said}", fontsize=7)
         ax.tick_params(labelsize=6)
-    figure.supxlabel("score, the side of more promise on the right")
+    figure.supxlabel("score (more promising to the right)")
     figure.supylabel(NATS)
     _legend(figure, table["type"])
     return figure
@@ -120,7 +120,7 @@ def _threshold(scores: pd.Series) -> float | None:
 
 
 def curves(table: pd.DataFrame, tasks: Mapping[str, str]) -> Figure:
-    """Test loss while training on, a panel for each task and type; the dashed line is the base, not expanded.
+    """Test loss during continued training, a panel for each task and type; the dashed line is the base, not expanded.
 
     `table`: see `curve_table`. The best and the worst that end within a panel have their names
     beside their ends; some, far worse, end above it.
@@ -162,7 +162,7 @@ def curves(table: pd.DataFrame, tasks: Mapping[str, str]) -> Figure:
             ax.set_title(f"{tasks[task]}: {kind}", fontsize=7)
             if lines:
                 label_lines(ax, lines)
-    figure.supxlabel("step of training on")
+    figure.supxlabel("step of continued training")
     figure.supylabel("test loss (nats)")
     return figure
 

@@ -46,7 +46,7 @@ def surfaces(table: pd.DataFrame) -> Figure:
 
 
 def walks(table: pd.DataFrame, chosen: tuple[int, int]) -> Figure:
-    """M's rank correlation with the gain by K and T, mean over seeds, the least below; framed is what was chosen.
+    """M's rank correlation with the gain by K and T, mean over seeds, the lowest below; what was chosen is framed.
 
     `table`: task, seed, count, steps, correlation; a panel for each task.
     """
@@ -71,7 +71,7 @@ def _by_walk(ax: Axes, table: pd.DataFrame, chosen: tuple[int, int]) -> AxesImag
     for row, count in enumerate(mean.index):
         for column, steps in enumerate(mean.columns):
             value = mean.loc[count, steps]
-            text = f"{value:.2f}\nleast {least.loc[count, steps]:.2f}".replace("-", "−")
+            text = f"{value:.2f}\nmin {least.loc[count, steps]:.2f}".replace("-", "−")
             ax.text(
                 column, row, text, ha="center", va="center", fontsize=6.5, color="white" if value < 0.55 else "black"
             )

@@ -1,4 +1,4 @@
-"""How well each predictor foresaw the gain: correlations, leads, regrets, costs."""
+"""How well each predictor predicted the gain: correlations, leads, regrets, costs."""
 
 from collections.abc import Sequence
 
@@ -90,7 +90,7 @@ def cost(table: pd.DataFrame) -> Figure:
         ax.set(title=TASKS[task], xscale="log", ylim=(min(-0.15, own["correlation"].min() - 0.1), 1.12))
         ax.margins(x=0.06)
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    figure.supxlabel("cost, in training steps (what costs less than one stands at one)")
+    figure.supxlabel("cost in training steps (costs below one are drawn at one)")
     figure.supylabel("rank correlation with the gain")
     figure.draw_without_rendering()  # settles the layout, by which names are placed
     for ax, task in zip(axes, TASKS, strict=True):
