@@ -354,6 +354,23 @@ def test_sources_that_moved_on_since_are_told_and_the_level_is_that_of_the_resul
     assert told.startswith("sources (")
 
 
+def test_another_revision_of_a_given_model_is_a_source_that_moved_on_and_a_cause(project):
+    def start_from(commit):
+        item = f"{{id: owner/name, kind: model, revision: '{commit * 40}'}}"
+        knobs = "{tables: [sotu], steps: 5, model: it}"
+        (project.root / "scales/tiny.yaml").write_text(f"hub:\n  it: {item}\ntoy: {knobs}\n")
+        (project.root / "models.yaml").write_text("[]\n")
+
+    start_from("a")
+    project.publish()
+    project.commit()
+    assert verified(project).outdated == []
+    start_from("b")
+    assert verified(project).outdated == ["models"]
+    project.publish()
+    assert verified(project).causes == ["other models"]
+
+
 def test_other_code_is_told_by_module(project):
     (project.root / "src/common/toy.py").write_text("ANSWER = 43\n")
     project.publish(shift=0.2)

@@ -11,9 +11,10 @@ from common.notebooks import read_notebook
 from common.project import BUILD, ROOT
 from common.provenance import import_closure, source_digest, versions
 from common.scales import read_sections, section
+from common.verification.fingerprint import DIGITS, MODELS
 from common.verification.stamps import versions_of, versions_stamped
 
-STAMP = {"notebook": "notebook", "code": "code", "parameters": "parameters", "data": "data", "tokens": "data"}
+STAMP = {name: name for name in ("notebook", "code", "parameters", MODELS, "data")} | {"tokens": "data"}
 
 
 class Changes:
@@ -24,7 +25,9 @@ class Changes:
         self._place = root / "results" / scale / study / "notebook.ipynb"
         self.stamp = self._stamp()
         self.parts = [
-            part for name, part in STAMP.items() if self.stamp.get(f"{name} digest") != fingerprint[name][:16]
+            part
+            for name, part in STAMP.items()
+            if self.stamp.get(f"{name} digest", "") != fingerprint.get(name, "")[:DIGITS]
         ]
         noted, here = versions_of(self.stamp), versions_stamped()
         changed = {name for name in noted | here if noted.get(name) != here.get(name)}
@@ -54,9 +57,9 @@ class Changes:
         if run["differs"]:
             return f"parameter {', '.join(run['differs'])}"
         found = ["inputs"] if set(run["inputs"]) - there else []
-        found += [part for part in ("data", "versions") if part in self.parts]
+        found += [part for part in (MODELS, "data", "versions") if part in self.parts]
         modules = self.modules() and sorted(self.modules() & _closure(run["module"]))
-        # Its parameters, inputs, data and versions are as they were: what is left of its key is its code.
+        # Its parameters, inputs, models, data and versions are as they were: what is left of its key is its code.
         return ", ".join(found + [f"code {name.removeprefix('common.')}" for name in modules]) or "code"
 
     def _knobs(self) -> list[str]:

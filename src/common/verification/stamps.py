@@ -9,7 +9,7 @@ from nbformat import NotebookNode
 from common.provenance import versions
 
 CODE = "other code"
-SOURCES = ("code", "notebook", "parameters", "data", "tokens")  # by how much they explain
+SOURCES = ("code", "notebook", "parameters", "models", "data", "tokens")  # by how much they explain
 
 
 def versions_stamped() -> dict[str, str]:
