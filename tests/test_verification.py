@@ -37,7 +37,7 @@ def notes(one):
     ("making", "level"),
     [
         ({}, Level.BITWISE),
-        ({"stamp": {"hardware": "Linux aarch64"}}, Level.BITWISE),
+        ({"stamp": {"hardware": "Linux aarch64"}}, Level.NUMERICAL),  # the notebook's first cell says so
         ({"noise": 1e-6, "stamp": OTHER_KERNELS}, Level.NUMERICAL),
         ({"noise": 0.03, "stamp": OTHER_KERNELS}, Level.STATISTICAL),
         ({"shift": 0.2}, Level.VERDICTS),  # four seeds' spreads away, and width still helps
@@ -315,6 +315,22 @@ def test_the_table_names_what_differs_and_why_the_gravest_first(project, capsys)
     assert "torch 2.13.0 → 2.14.0; CPU kernels AVX2 → DEFAULT; python 3.11 → 3.12" in shown
     assert re.search(r"runs.csv statistical loss: 1\d of 15 numbers", shown)
     assert shown.endswith("holds: statistical (toy statistical)")
+
+
+def test_another_stamp_is_not_the_same_bytes_and_what_it_says_is_told(project, capsys):
+    project.publish(stamp={"code digest": "another"})
+    (one,) = found = [verified(project)]
+    assert notes(one) == {"results/notebook.ipynb": "nothing but its stamp"}
+    assert show(found, "tiny", "HEAD") is Level.NUMERICAL
+    assert "made with other code" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_notebook_that_was_written_otherwise_with_the_same_stamp_is_held_for_altered(project):
+    path = project.file("results/notebook.ipynb")
+    path.write_text(path.read_text() + "\n")
+    one = verified(project)
+    assert one.level is Level.VERDICTS
+    assert notes(one) == {"results/notebook.ipynb": "numerical, and the same bytes were due"}
 
 
 def test_runs_of_other_code_with_the_same_numbers_are_told_as_that(project, capsys):
