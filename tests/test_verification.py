@@ -19,7 +19,7 @@ from common.verification.report import show, verify
 from common.verification.tables import compare, read
 from common.verification.texts import close, numbers_of, svg_labels, words_of
 from common.verification.tolerances import Tolerance, tolerance_of
-from published import SEEDS
+from published import SEEDS, VERSIONS
 
 OTHER_KERNELS = {"cpu capability": "DEFAULT"}
 
@@ -224,6 +224,23 @@ def test_a_picture_that_is_changed_alone_is_caught_in_the_figure_and_in_the_note
     found = notes(verified(project))
     assert found["figures/arms.png"] == "the picture differs and its drawing does not"
     assert found["results/notebook.ipynb"] == "cell 4 shows a picture that is no figure of the study"
+
+
+def test_a_picture_and_its_drawing_that_are_changed_together_are_not_drawn_otherwise_from_the_same_data(project):
+    def paint():
+        project.edit("figures/arms.svg", '<path d="M 0 ', '<path d="M 1 ')
+        path = project.file("figures/arms.png")
+        path.write_bytes(path.read_bytes() + b" ")
+
+    paint()
+    one = verified(project)
+    told = notes(one)
+    for kind in ("svg", "png"):
+        assert told[f"figures/arms.{kind}"].startswith("numerical, and the same bytes were due")
+    assert one.level is Level.VERDICTS
+    project.publish(stamp={"versions": VERSIONS.replace("matplotlib 3.11.2", "matplotlib 3.12.0")})
+    paint()  # as another version draws
+    assert notes(verified(project))["figures/arms.svg"] == "drawn otherwise from the same data"
 
 
 @pytest.mark.parametrize(
