@@ -270,6 +270,21 @@ def test_committed_rows_are_read_from_the_last_commit_and_not_from_the_work_tree
     assert committed_records("results", tmp_path) == {"k1": expected}
 
 
+def test_committed_text_is_what_was_written_whatever_the_locale(tmp_path):
+    row = {"key": "k1", "sweep": "s", "said": "é\r\nnext", "loss": 0.1}
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/runs.csv").write_bytes(to_csv([row]).encode())
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=t", "-c", "user.email=t@t", "-c", "core.autocrlf=false"]
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "rows"]):
+        subprocess.run([*git, *arguments], check=True)
+    ask = "import sys; from pathlib import Path; from common.sweep.records import committed_records as read"
+    ask += "; print(ascii(read('results', Path(sys.argv[1]))['k1'].metrics['said']))"
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-c", ask, str(tmp_path)]
+    ended = subprocess.run(command, env=os.environ | locale, capture_output=True, text=True, check=False)
+    assert ended.stdout.strip() == ascii(row["said"]), ended.stderr
+
+
 def test_files_that_a_run_keeps_stay_with_its_record(tmp_path, log):
     done = do(runs.keeper, cells(log), tmp_path)
     assert [(folder / "0.txt").read_text() for folder in folders(done.kept)] == [str(c["x"]) for c in cells(log)]

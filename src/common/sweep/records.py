@@ -221,9 +221,10 @@ def committed_records(folder: str, root: Path) -> dict[str, Record]:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    """What git prints; nothing where this is no repository, there is no commit or git is not there."""
+    """What git prints, to the byte; nothing where this is no repository, there is no commit or git is not there."""
     try:
         command = ["git", "-C", str(root), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        # Not as text: that would be the locale's, and of other ends of lines, which a field may hold, make "\n".
+        return subprocess.run(command, capture_output=True, check=True).stdout.decode()
     except (subprocess.CalledProcessError, FileNotFoundError):
         return ""
