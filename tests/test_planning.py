@@ -186,7 +186,12 @@ def test_of_what_was_just_made_nothing_runs_again(stamped):
 
 
 @pytest.mark.parametrize(
-    ("library", "notebook", "run"), [("torch", "versions", "versions"), ("matplotlib", "version of matplotlib", "code")]
+    ("library", "notebook", "run"),
+    [
+        ("torch", "versions", "versions"),
+        ("matplotlib", "version of matplotlib", "code"),
+        ("scikit-learn", "version of scikit-learn", "code"),
+    ],
 )
 def test_another_version_runs_the_notebook_again_and_explains_runs_if_numbers_depend_on_it(
     stamped, monkeypatch, library, notebook, run

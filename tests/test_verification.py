@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common import provenance
 from common.errors import UserError
 from common.project import ROOT
 from common.verification import stamps
@@ -433,6 +434,17 @@ def test_causes_are_ranked_by_severity():
         "hardware x → x2",
     ]
     assert stamps.differences(stamped(**one), stamped(**one)) == []
+
+
+def test_libraries_beside_those_in_keys_are_stamped_and_older_stamps_that_lack_them_do_not_differ():
+    noted = stamps.versions_stamped()
+    assert noted.keys() >= {"scikit-learn", "bitsandbytes", "matplotlib", "torch"}
+    assert not {"scikit-learn", "bitsandbytes"} & provenance.versions().keys()  # keys of runs stay
+    now = stamped(versions=stamps.versions_text(noted))
+    before = stamped(versions=stamps.versions_text(provenance.versions()))
+    assert stamps.differences(before, now) == stamps.differences(now, before) == []
+    other = stamped(versions=stamps.versions_text(noted | {"bitsandbytes": "0.1"}))
+    assert stamps.differences(other, now) == [f"bitsandbytes 0.1 → {noted['bitsandbytes']}"]
 
 
 @given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6))

@@ -12,7 +12,7 @@ from common.project import BUILD, ROOT
 from common.provenance import import_closure, source_digest, versions
 from common.scales import read_sections, section
 from common.verification.fingerprint import DIGITS, MODELS
-from common.verification.stamps import versions_of, versions_stamped
+from common.verification.stamps import versions_apart, versions_of, versions_stamped
 
 STAMP = {name: name for name in ("notebook", "code", "parameters", MODELS, "data")} | {"tokens": "data"}
 
@@ -29,11 +29,11 @@ class Changes:
             for name, part in STAMP.items()
             if self.stamp.get(f"{name} digest", "") != fingerprint.get(name, "")[:DIGITS]
         ]
-        noted, here = versions_of(self.stamp), versions_stamped()
-        changed = {name for name in noted | here if noted.get(name) != here.get(name)}
+        changed = versions_apart(versions_of(self.stamp), versions_stamped())
         if changed:
-            # What only draws is no part of a run's key, and explains no run.
-            self.parts.append("versions" if changed & versions().keys() else f"version of {', '.join(sorted(changed))}")
+            # What is no part of a run's key explains no run.
+            keyed = set(changed) & versions().keys()
+            self.parts.append("versions" if keyed else f"version of {', '.join(sorted(changed))}")
 
     def _stamp(self) -> dict[str, str]:
         """What the executed notebook says it was made with; nothing where there is none, or it is torn."""
