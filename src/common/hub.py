@@ -131,7 +131,7 @@ def check_hub(scale: str, names: Collection[str] | None = None) -> None:
     for name, each in items(scale).items():
         if names is None or name in names:
             check_place(scale, name, each)
-            if each.folder is None and not _cached(each):
+            if each.folder is None and not (each.kind == "model" and is_cached(each.id, each.revision)):
                 _ask(f"scales/{scale}.yaml: hub.{name}: ", each)
 
 
@@ -166,15 +166,13 @@ def check_model(name: str, revision: str) -> None:
         _ask("", Item(id=name, kind="model", revision=revision))
 
 
-def _cached(item: Item) -> bool:
-    """Whether the hub's cache here has all files of a model at its commit: sizes, tokenizer, every part of weights."""
+def is_cached(name: str, revision: str) -> bool:
+    """Whether the hub's cache here has all files of a model at a commit: sizes, tokenizer, every part of weights."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    if item.kind != "model":
-        return False
     try:
-        folder = Path(snapshot_download(item.id, revision=item.revision, local_files_only=True, **READ))
+        folder = Path(snapshot_download(name, revision=revision, local_files_only=True, **READ))
     except LocalEntryNotFoundError:
         return False
     # A folder of which the cache has no list may hold but the configuration.
