@@ -17,6 +17,8 @@ from joblib.externals.loky.process_executor import BrokenProcessPool
 
 import runs
 from common.errors import UserError
+from common.machine import DEVICE
+from common.provenance import hardware
 from common.sweep import SweepError, folders, grid, sweep
 from common.sweep.records import (
     Cache,
@@ -283,6 +285,29 @@ def test_committed_text_is_what_was_written_whatever_the_locale(tmp_path):
     command = [sys.executable, "-c", ask, str(tmp_path)]
     ended = subprocess.run(command, env=os.environ | locale, capture_output=True, text=True, check=False)
     assert ended.stdout.strip() == ascii(row["said"]), ended.stderr
+
+
+@pytest.mark.parametrize("place", ["cache", "git"])
+def test_runs_that_had_a_gpu_are_told_where_the_process_is_held_to_the_cpu(tmp_path, log, monkeypatch, capsys, place):
+    own = do(runs.square, cells(log), tmp_path)
+    assert {record.timing["hardware"].rpartition(", ")[2] for record in own.records} == {"no GPU"}
+    records = [replace(own.records[0], timing={"hardware": "Linux x86_64, 16 cores, Some GPU"}), *own.records[1:]]
+    for record in records:
+        Cache(tmp_path / place).write(record)
+    known = {record.key: record for record in records} if place == "git" else {}
+    options = {"inputs": {}, "name": "test", "cache": tmp_path / "cache", "committed": known}
+    says = "test: 1 runs that are there had a GPU (Some GPU): their numbers may not be a CPU's"
+    for device, told in (("cpu", True), ("cuda", False)):
+        monkeypatch.setenv(DEVICE, device)
+        capsys.readouterr()
+        assert sweep(runs.square, cells(log), **options).computed == 0
+        assert (says in capsys.readouterr().err) == told
+
+
+def test_a_run_that_is_held_to_the_cpu_had_no_gpu_whatever_the_machine_has(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "Some GPU")
+    assert [hardware(held).rpartition(", ")[2] for held in (True, False)] == ["no GPU", "Some GPU"]
 
 
 def test_files_that_a_run_keeps_stay_with_its_record(tmp_path, log):

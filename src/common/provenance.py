@@ -16,6 +16,7 @@ from pathlib import Path
 
 PACKAGE = "common"
 SOURCE = Path(__file__).resolve().parents[1]
+NO_GPU = "no GPU"  # the last word on hardware without one
 NUMERICAL = ("torch", "transformers", "peft", "accelerate", "tokenizers", "numpy", "scipy", "pandas")
 
 
@@ -107,9 +108,9 @@ def versions() -> dict[str, str]:
     return {"python": ".".join(platform.python_version_tuple()[:2]), **found}
 
 
-def hardware() -> str:
-    """The class of this machine, for the reader of a timing: architecture, cores, accelerator."""
+def hardware(held_to_cpu: bool) -> str:
+    """The class of this machine, for the reader of a timing: architecture, cores, accelerator if it may be used."""
     import torch
 
-    accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() and not held_to_cpu else NO_GPU
     return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {accelerator}"
