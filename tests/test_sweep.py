@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
 import runs
+from common.environment import DEVICE
 from common.errors import UserError
-from common.machine import DEVICE
 from common.provenance import hardware
 from common.sweep import SweepError, folders, grid, sweep
 from common.sweep.records import (
@@ -307,7 +307,9 @@ def test_runs_that_had_a_gpu_are_told_where_the_process_is_held_to_the_cpu(tmp_p
 def test_a_run_that_is_held_to_the_cpu_had_no_gpu_whatever_the_machine_has(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda: "Some GPU")
-    assert [hardware(held).rpartition(", ")[2] for held in (True, False)] == ["no GPU", "Some GPU"]
+    for device, told in (("cpu", "no GPU"), ("cuda", "Some GPU")):
+        monkeypatch.setenv(DEVICE, device)
+        assert hardware().endswith(f" cores, {told}")
 
 
 def test_files_that_a_run_keeps_stay_with_its_record(tmp_path, log):

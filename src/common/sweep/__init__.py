@@ -16,8 +16,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from common.environment import DEVICE
 from common.errors import UserError
-from common.machine import DEVICE
 from common.project import CACHE
 from common.provenance import NO_GPU
 from common.sweep.records import Cache, Record, code_of, content_of, content_of_run, key_of

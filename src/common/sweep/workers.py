@@ -127,7 +127,7 @@ class Pool:
             timing = {
                 "seconds": round(time.perf_counter() - begun, 2),
                 "memory_mb": _peak_memory_mb(),
-                "hardware": hardware(held_to_cpu=os.environ.get(DEVICE) == "cpu"),
+                "hardware": hardware(),
                 "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             }
             single = {name: value for name, value in metrics.items() if name not in tables}
