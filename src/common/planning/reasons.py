@@ -1,10 +1,10 @@
 """Why a notebook, or a run, is not there yet: what changed since the results in git were made."""
 
 import json
-import subprocess
 from functools import cache
 from pathlib import Path
 
+from common import git
 from common.comparing import flat
 from common.errors import UserError
 from common.notebooks import read_notebook
@@ -74,19 +74,15 @@ class Changes:
     def modules(self) -> set[str]:
         """Modules whose code, comments aside, is not that of the commit that holds the results."""
         place = f"results/{self.scale}/{self.study}/runs.csv"
-        commit = self._git("log", "-1", "--format=%H", "--", place).strip()
+        commit = git.told(self.root, "log", "-1", "--format=%H", "--", place).strip()
         changed = set()
-        for name in self._git("diff", "--name-only", commit, "--", "src/common").split() if commit else []:
+        for name in git.told(self.root, "diff", "--name-only", commit, "--", "src/common").split() if commit else []:
             path = self.root / name
-            now, old = path.read_text() if path.exists() else "", self._git("show", f"{commit}:{name}")
+            now, old = path.read_text() if path.exists() else "", git.told(self.root, "show", f"{commit}:{name}")
             if path.suffix == ".py" and source_digest(now) != source_digest(old):
                 parts = path.relative_to(self.root / "src").with_suffix("").parts
                 changed.add(".".join(parts).removesuffix(".__init__"))
         return changed
-
-    def _git(self, *arguments: str) -> str:
-        command = ["git", "-C", str(self.root), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
 @cache
