@@ -11,11 +11,10 @@ from common.evidence.comparisons import (
     require_varied,
     share_above,
 )
-from common.evidence.intervals import Interval, bootstrap_interval, mean_interval, proportion_interval
+from common.evidence.intervals import Interval, mean_interval, proportion_interval
 from common.evidence.power import (
     MOST_SEEDS,
     detectable_effect,
-    detectable_share,
     paired_power,
     seeds_needed,
     trials_needed,
@@ -27,11 +26,9 @@ __all__ = [
     "Claim",
     "Interval",
     "Outcome",
-    "bootstrap_interval",
     "claims_table",
     "decide",
     "detectable_effect",
-    "detectable_share",
     "equivalent",
     "greater",
     "holm",
