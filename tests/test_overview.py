@@ -98,6 +98,22 @@ def test_torn_claims_are_named_in_one_line(project, text):
     assert (project / "README.md").read_text() == README
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("margin", "0.1"), ("estimate", None), ("ci", 0.1), ("ci", [0.1]), ("n_seeds", 7.5), ("p_holm", []),
+        ("statement", 3), ("test", None), ("verdict", ["reproduced"]), ("figure", {}), ("paper", 1), ("p", "a\nb"),
+    ],
+)  # fmt: skip
+def test_a_field_of_a_wrong_type_is_named_with_its_claim_in_one_line(project, field, value):
+    path = project / "results/tiny/one/claims.json"
+    path.write_text(json.dumps({"a": CLAIM, "b": CLAIM | {field: value}}))
+    says = rf"^results/tiny/one/claims.json is damaged \(claim b: {field}[\w.]* is .*\): run `make figures STUDY=one`$"
+    with pytest.raises(UserError, match=says):
+        write_readme(project)
+    assert (project / "README.md").read_text() == README
+
+
 def test_a_scale_without_results_is_refused(project):
     shutil.rmtree(project / "results")
     with pytest.raises(UserError, match="results/tiny holds no claims of one, two"):

@@ -186,7 +186,12 @@ def test_of_what_was_just_made_nothing_runs_again(stamped):
 
 
 @pytest.mark.parametrize(
-    ("library", "notebook", "run"), [("torch", "versions", "versions"), ("matplotlib", "version of matplotlib", "code")]
+    ("library", "notebook", "run"),
+    [
+        ("torch", "versions", "versions"),
+        ("matplotlib", "version of matplotlib", "code"),
+        ("scikit-learn", "version of scikit-learn", "code"),
+    ],
 )
 def test_another_version_runs_the_notebook_again_and_explains_runs_if_numbers_depend_on_it(
     stamped, monkeypatch, library, notebook, run
@@ -213,7 +218,7 @@ def planned(tmp_path, monkeypatch):
             return "parameter x"
 
     def text(account, by_then=()):
-        account = {"files_needed": [], "ended": None, "after": []} | account
+        account = {"files_needed": [], "absent": [], "ended": None, "after": []} | account
         monkeypatch.setattr(planning, "_rehearsed", lambda study, scale: account)
         monkeypatch.setattr(planning, "fingerprint", lambda study, scale: WORDS)
         monkeypatch.setattr(planning, "Changes", Unchanged)
@@ -251,6 +256,12 @@ def test_what_git_has_is_done_for_its_files_and_by_make_figures(planned):
 def test_a_rehearsal_that_ended_early_says_what_may_follow(planned):
     text = planned({"runs": {}, "ended": "nothing is known yet of x", "after": ["late"]})
     assert "more may follow (last time: late), which depends on these runs: nothing is known yet of x" in text
+
+
+def test_models_that_are_not_here_are_named(planned):
+    says = "not on this machine, so that it is not known which runs from it are there: a, b"
+    assert says in planned({"runs": {}, "absent": ["a", "b"]})
+    assert "not on this machine" not in planned({"runs": {}})
 
 
 NEW = {"seconds": None, "memory_mb": None, "done_before": False, "timed_here": False, "git": False, "cache": False}
@@ -298,8 +309,9 @@ def test_why_a_notebook_went_no_further_is_told_without_the_name_of_an_exception
     monkeypatch.setattr(rehearsing, "checked_cells", lambda study, scale: ([cell], 0, {}))
     monkeypatch.setattr(rehearsing, "committed_records", lambda folder, root: {})
     monkeypatch.setattr(rehearsing, "_without_runs", lambda study, asked, committed: None)
+    monkeypatch.setattr(rehearsing, "_without_fetching", lambda folder: set())
     monkeypatch.setattr(rehearsing, "CACHE", tmp_path)
-    ended = rehearsing.rehearse("some", "tiny")["ended"]
+    ended = rehearsing.rehearse("some", "tiny", tmp_path)["ended"]
     assert says in ended
     assert "Error" not in ended
 

@@ -5,9 +5,11 @@ import subprocess
 from contextlib import nullcontext
 
 import pytest
+import yaml
 
 from common import cli
 from common.errors import UserError
+from conftest import copied
 
 
 def test_dvc_and_python_are_those_beside_the_interpreter_where_no_environment_is_active(monkeypatch):
@@ -67,3 +69,23 @@ def test_an_interrupted_pipeline_says_that_finished_runs_are_kept(monkeypatch):
     monkeypatch.setattr(subprocess, "run", interrupted)
     with pytest.raises(UserError, match="interrupted; finished runs are kept"):
         cli._dvc("repro")
+
+
+def test_dvc_sees_that_a_name_stands_for_another_model_and_studies_without_one_are_left_alone(tmp_path):
+    checkout = copied(tmp_path / "root")
+    (checkout.root / "data").mkdir(exist_ok=True)
+    (checkout.root / "data/facts.jsonl").write_text("{}\n")
+    checkout.edit("params.yaml", "scale: laptop", "scale: x")
+
+    def made(commit):
+        item = {"id": "owner/name", "kind": "model", "revision": commit * 40}
+        studies = {"merging": {"tables": ["facts"], "base": {"model": "it"}}, "bases": {"tables": ["facts"]}}
+        (checkout.root / "scales/x.yaml").write_text(yaml.safe_dump({"hub": {"it": item}} | studies))
+        for study in studies:
+            checkout.ok("dvc", "repro", "--single-item", f"tables@{study}-x")
+        folder = checkout.root / "build/tables/x"
+        return [yaml.safe_load((folder / f"{study}.json").read_text()) for study in studies]
+
+    (first, alone), (second, still_alone) = made("a"), made("b")
+    assert [each["models"] for each in (first, second)] == [{"it": f"owner/name@{c * 40}"} for c in "ab"]
+    assert alone == still_alone == {"facts": first["facts"]}

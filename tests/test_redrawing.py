@@ -108,6 +108,17 @@ def test_a_row_belongs_to_the_cell_whose_parameters_it_has():
     assert found.computed == 0
 
 
+def test_cells_of_one_grid_may_have_other_parameters_than_the_first():
+    there = rows(
+        record("a", "main", x=1, log="l", depth=None), record("b", "main", x=1, log="l", depth=2),
+        record("c", "main", x=1, log="l", depth=3),
+    )  # fmt: skip
+    cells = [{"x": 1, "log": "l"}, {"x": 1, "log": "l", "depth": 3}, {"x": 1, "log": "l", "depth": 2}]
+    for asked, keys in ((cells, "acb"), (cells[::-1], "bca")):
+        found = there(runs.square, asked, inputs={}, name="main")
+        assert [each.key for each in found.records] == [*keys]
+
+
 def test_a_run_that_two_sweeps_ask_for_has_one_row_of_the_first():
     there = rows(record("a", "first", x=1, log="l"), record("b", "second", x=3, log="l"))
     there(runs.square, [{"x": 1, "log": "l"}], inputs={}, name="first")

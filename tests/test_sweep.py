@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
 import runs
+from common.environment import DEVICE
 from common.errors import UserError
+from common.provenance import hardware
 from common.sweep import SweepError, folders, grid, sweep
 from common.sweep.records import (
     Cache,
@@ -268,6 +270,46 @@ def test_committed_rows_are_read_from_the_last_commit_and_not_from_the_work_tree
     (folder / "runs.csv").unlink()
     expected = Record("k1", "", {}, {"sweep": "s", "x": 1, "loss": 0.1}, {"curve": {"step": [1, 2]}}, {"seconds": 2.5})
     assert committed_records("results", tmp_path) == {"k1": expected}
+
+
+def test_committed_text_is_what_was_written_whatever_the_locale(tmp_path):
+    row = {"key": "k1", "sweep": "s", "said": "é\r\nnext", "loss": 0.1}
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/runs.csv").write_bytes(to_csv([row]).encode())
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=t", "-c", "user.email=t@t", "-c", "core.autocrlf=false"]
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "rows"]):
+        subprocess.run([*git, *arguments], check=True)
+    ask = "import sys; from pathlib import Path; from common.sweep.records import committed_records as read"
+    ask += "; print(ascii(read('results', Path(sys.argv[1]))['k1'].metrics['said']))"
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-c", ask, str(tmp_path)]
+    ended = subprocess.run(command, env=os.environ | locale, capture_output=True, text=True, check=False)
+    assert ended.stdout.strip() == ascii(row["said"]), ended.stderr
+
+
+@pytest.mark.parametrize("place", ["cache", "git"])
+def test_runs_that_had_a_gpu_are_told_where_the_process_is_held_to_the_cpu(tmp_path, log, monkeypatch, capsys, place):
+    own = do(runs.square, cells(log), tmp_path)
+    assert {record.timing["hardware"].rpartition(", ")[2] for record in own.records} == {"no GPU"}
+    records = [replace(own.records[0], timing={"hardware": "Linux x86_64, 16 cores, Some GPU"}), *own.records[1:]]
+    for record in records:
+        Cache(tmp_path / place).write(record)
+    known = {record.key: record for record in records} if place == "git" else {}
+    options = {"inputs": {}, "name": "test", "cache": tmp_path / "cache", "committed": known}
+    says = "test: 1 runs that are there had a GPU (Some GPU): their numbers may not be a CPU's"
+    for device, told in (("cpu", True), ("cuda", False)):
+        monkeypatch.setenv(DEVICE, device)
+        capsys.readouterr()
+        assert sweep(runs.square, cells(log), **options).computed == 0
+        assert (says in capsys.readouterr().err) == told
+
+
+def test_a_run_that_is_held_to_the_cpu_had_no_gpu_whatever_the_machine_has(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "Some GPU")
+    for device, told in (("cpu", "no GPU"), ("cuda", "Some GPU")):
+        monkeypatch.setenv(DEVICE, device)
+        assert hardware().endswith(f" cores, {told}")
 
 
 def test_files_that_a_run_keeps_stay_with_its_record(tmp_path, log):

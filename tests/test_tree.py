@@ -14,7 +14,7 @@ from common.provenance import SOURCE, imports
 # Each floor imports only from floors below it, and from its own.
 FLOORS = (
     {"environment", "errors", "project"},
-    {"commands", "files", "parameters", "processes", "provenance", "rows", "scales"},
+    {"commands", "files", "git", "parameters", "processes", "provenance", "rows", "scales"},
     {"equivalence", "hub", "machine", "signature", "sources"},
     {"gpu_workers", "notebooks"},
     {"architectures", "corpus", "knowledge", "tables", "tokenizer", "models", "batches", "documents", "zoo", "units"},

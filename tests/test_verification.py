@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common import provenance
 from common.errors import UserError
 from common.project import ROOT
 from common.verification import stamps
@@ -19,7 +20,7 @@ from common.verification.report import show, verify
 from common.verification.tables import compare, read
 from common.verification.texts import close, numbers_of, svg_labels, words_of
 from common.verification.tolerances import Tolerance, tolerance_of
-from published import SEEDS
+from published import SEEDS, VERSIONS
 
 OTHER_KERNELS = {"cpu capability": "DEFAULT"}
 
@@ -37,7 +38,7 @@ def notes(one):
     ("making", "level"),
     [
         ({}, Level.BITWISE),
-        ({"stamp": {"hardware": "Linux aarch64"}}, Level.BITWISE),
+        ({"stamp": {"hardware": "Linux aarch64"}}, Level.NUMERICAL),  # the notebook's first cell says so
         ({"noise": 1e-6, "stamp": OTHER_KERNELS}, Level.NUMERICAL),
         ({"noise": 0.03, "stamp": OTHER_KERNELS}, Level.STATISTICAL),
         ({"shift": 0.2}, Level.VERDICTS),  # four seeds' spreads away, and width still helps
@@ -226,6 +227,23 @@ def test_a_picture_that_is_changed_alone_is_caught_in_the_figure_and_in_the_note
     assert found["results/notebook.ipynb"] == "cell 4 shows a picture that is no figure of the study"
 
 
+def test_a_picture_and_its_drawing_that_are_changed_together_are_not_drawn_otherwise_from_the_same_data(project):
+    def paint():
+        project.edit("figures/arms.svg", '<path d="M 0 ', '<path d="M 1 ')
+        path = project.file("figures/arms.png")
+        path.write_bytes(path.read_bytes() + b" ")
+
+    paint()
+    one = verified(project)
+    told = notes(one)
+    for kind in ("svg", "png"):
+        assert told[f"figures/arms.{kind}"].startswith("numerical, and the same bytes were due")
+    assert one.level is Level.VERDICTS
+    project.publish(stamp={"versions": VERSIONS.replace("matplotlib 3.11.2", "matplotlib 3.12.0")})
+    paint()  # as another version draws
+    assert notes(verified(project))["figures/arms.svg"] == "drawn otherwise from the same data"
+
+
 @pytest.mark.parametrize(
     "name", ["results/runs.csv", "results/claims.json", "figures/arms.csv", "results/notebook.ipynb"]
 )
@@ -317,6 +335,22 @@ def test_the_table_names_what_differs_and_why_the_gravest_first(project, capsys)
     assert shown.endswith("holds: statistical (toy statistical)")
 
 
+def test_another_stamp_is_not_the_same_bytes_and_what_it_says_is_told(project, capsys):
+    project.publish(stamp={"code digest": "another"})
+    (one,) = found = [verified(project)]
+    assert notes(one) == {"results/notebook.ipynb": "nothing but its stamp"}
+    assert show(found, "tiny", "HEAD") is Level.NUMERICAL
+    assert "made with other code" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_notebook_that_was_written_otherwise_with_the_same_stamp_is_held_for_altered(project):
+    path = project.file("results/notebook.ipynb")
+    path.write_text(path.read_text() + "\n")
+    one = verified(project)
+    assert one.level is Level.VERDICTS
+    assert notes(one) == {"results/notebook.ipynb": "numerical, and the same bytes were due"}
+
+
 def test_runs_of_other_code_with_the_same_numbers_are_told_as_that(project, capsys):
     project.publish(stamp={"code digest": "another"})
     for name in ("results/runs.csv", "results/timing.csv", "results/tables/curve.csv"):
@@ -354,6 +388,23 @@ def test_sources_that_moved_on_since_are_told_and_the_level_is_that_of_the_resul
     assert told.startswith("sources (")
 
 
+def test_another_revision_of_a_given_model_is_a_source_that_moved_on_and_a_cause(project):
+    def start_from(commit):
+        item = f"{{id: owner/name, kind: model, revision: '{commit * 40}'}}"
+        knobs = "{tables: [sotu], steps: 5, model: it}"
+        (project.root / "scales/tiny.yaml").write_text(f"hub:\n  it: {item}\ntoy: {knobs}\n")
+        (project.root / "models.yaml").write_text("[]\n")
+
+    start_from("a")
+    project.publish()
+    project.commit()
+    assert verified(project).outdated == []
+    start_from("b")
+    assert verified(project).outdated == ["models"]
+    project.publish()
+    assert verified(project).causes == ["other models"]
+
+
 def test_other_code_is_told_by_module(project):
     (project.root / "src/common/toy.py").write_text("ANSWER = 43\n")
     project.publish(shift=0.2)
@@ -383,6 +434,17 @@ def test_causes_are_ranked_by_severity():
         "hardware x → x2",
     ]
     assert stamps.differences(stamped(**one), stamped(**one)) == []
+
+
+def test_libraries_beside_those_in_keys_are_stamped_and_older_stamps_that_lack_them_do_not_differ():
+    noted = stamps.versions_stamped()
+    assert noted.keys() >= {"scikit-learn", "bitsandbytes", "matplotlib", "torch"}
+    assert not {"scikit-learn", "bitsandbytes"} & provenance.versions().keys()  # keys of runs stay
+    now = stamped(versions=stamps.versions_text(noted))
+    before = stamped(versions=stamps.versions_text(provenance.versions()))
+    assert stamps.differences(before, now) == stamps.differences(now, before) == []
+    other = stamped(versions=stamps.versions_text(noted | {"bitsandbytes": "0.1"}))
+    assert stamps.differences(other, now) == [f"bitsandbytes 0.1 → {noted['bitsandbytes']}"]
 
 
 @given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6))

@@ -62,7 +62,7 @@ def converted_model(package: str, known: Known | None = None, cache: Path = CACH
     Raises `UserError`, one line, where there is no such package, it cannot be had, or what comes out is not known.
     """
     known = known or _known(package)
-    folder = cache / "models" / f"{package}-{known.digest[:12]}-safetensors"
+    folder = converted_folder(package, known, cache)
     if not folder.is_dir():
         source = packaged_model(package, cache=cache)
         if source is None:
@@ -73,6 +73,11 @@ def converted_model(package: str, known: Known | None = None, cache: Path = CACH
             tokenizer.save_pretrained(new)
             check(package, new, known)
     return folder
+
+
+def converted_folder(package: str, known: Known | None = None, cache: Path = CACHE) -> Path:
+    """Where `converted_model` has the model of a package, or will have it."""
+    return cache / "models" / f"{package}-{(known or _known(package)).digest[:12]}-safetensors"
 
 
 def _known(package: str) -> Known:

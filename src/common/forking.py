@@ -14,6 +14,7 @@ from pathlib import Path
 import nbformat
 import yaml
 
+from common import git
 from common.errors import UserError
 from common.files import write_atomic
 from common.notebooks import read_notebook
@@ -160,8 +161,7 @@ def _formatted(texts: dict[Path, str], root: Path) -> dict[Path, str]:
 def _rows(study: str, new: str, root: Path) -> dict[Path, str]:
     """The rows by which git stands for the study's runs, for the fork."""
     patterns = [f"results/*/{study}/{name}" for name in ROWS]
-    command = ["git", "-C", str(root), "ls-files", "--", *patterns]
-    listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split("\n")
+    listed = git.told(root, "ls-files", "--", *patterns).split("\n")
     rows = [root / name for name in listed if name and (root / name).is_file()]
     return {_moved(path, study, new, root): path.read_text() for path in rows}
 

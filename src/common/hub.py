@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from common.errors import UserError
 from common.project import ROOT
 from common.scales import has_section, section, studies
+from common.sources import load_sources
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 READ = {
@@ -45,13 +46,20 @@ class Item(BaseModel):
         """Its folder, where it has one."""
         return None if self.folder is None else ROOT / self.folder
 
+    @property
+    def content(self) -> str:
+        """What it stands for: a folder, or an id at a commit; and what its tokenizer gets."""
+        return " + ".join([self.folder or f"{self.id}@{self.revision}", *self.adds])
+
 
 def items(scale: str) -> dict[str, Item]:
     """The section `hub` of a scale by name; none where there is no such section, `UserError` where it is wrong."""
-    if not has_section(scale, "hub"):
-        return {}
+    return _parsed(scale, section(scale, "hub")) if has_section(scale, "hub") else {}
+
+
+def _parsed(scale: str, listed: Mapping[str, object]) -> dict[str, Item]:
     found = {}
-    for name, knobs in section(scale, "hub").items():
+    for name, knobs in listed.items():
         try:
             found[name] = Item.model_validate(knobs)
         except ValidationError as error:
@@ -74,6 +82,22 @@ def item(scale: str, name: str, kind: Kind) -> Item:
     return found
 
 
+def given(study: str, scale: str, root: Path = ROOT) -> dict[str, str]:
+    """Models and data of others that a study's knobs name, by name, each as what it stands for now.
+
+    A name stands for an item of the scale's section `hub`, else for a package of models.yaml. Not told are folders and
+    ids that the knobs hold themselves.
+    """
+    names = _named(section(scale, study, root))
+    if not names:
+        return {}
+    packages = load_sources(root / "models.yaml").values()
+    found = {each.package: f"{each.package} {each.version} {each.sha256}" for each in packages}
+    if has_section(scale, "hub", root):
+        found |= {name: each.content for name, each in _parsed(scale, section(scale, "hub", root)).items()}
+    return {name: found[name] for name in sorted(names & found.keys())}
+
+
 def check_read(scale: str, chosen: Collection[str]) -> list[str]:
     """Names of the items that studies of a scale start from; none where the scale names none.
 
@@ -83,10 +107,10 @@ def check_read(scale: str, chosen: Collection[str]) -> list[str]:
     found = items(scale)
     if not found:
         return []
-    read = {study: _read_by(section(scale, study), found) for study in chosen}
+    read = {study: _named(section(scale, study)) & found.keys() for study in chosen}
     if strangers := [study for study, names in read.items() if not names]:
         others = [study for study in studies() if study not in read and has_section(scale, study)]
-        read |= {study: _read_by(section(scale, study), found) for study in others}
+        read |= {study: _named(section(scale, study)) & found.keys() for study in others}
         readers = ", ".join(study for study, names in read.items() if names) or "none"
         raise UserError(
             f"scales/{scale}.yaml names {len(found)} models and data sets of the hub, of which {', '.join(strangers)} "
@@ -107,16 +131,16 @@ def check_hub(scale: str, names: Collection[str] | None = None) -> None:
     for name, each in items(scale).items():
         if names is None or name in names:
             check_place(scale, name, each)
-            if each.folder is None and not _cached(each):
+            if each.folder is None and not (each.kind == "model" and is_cached(each.id, each.revision)):
                 _ask(f"scales/{scale}.yaml: hub.{name}: ", each)
 
 
-def _read_by(knobs: object, names: Collection[str]) -> set[str]:
-    """Those of the names that stand under one of the knobs `NAMING`, at any depth."""
+def _named(knobs: object) -> set[str]:
+    """What stands under the knobs `NAMING`, at any depth."""
     several = knobs.values() if isinstance(knobs, dict) else knobs if isinstance(knobs, list) else []
-    found = {name for value in several for name in _read_by(value, names)}
+    found = {name for value in several for name in _named(value)}
     if isinstance(knobs, dict):
-        found |= {knobs[knob] for knob in NAMING if isinstance(knobs.get(knob), str)} & set(names)
+        found |= {knobs[knob] for knob in NAMING if isinstance(knobs.get(knob), str)}
     return found
 
 
@@ -142,15 +166,13 @@ def check_model(name: str, revision: str) -> None:
         _ask("", Item(id=name, kind="model", revision=revision))
 
 
-def _cached(item: Item) -> bool:
-    """Whether the hub's cache here has all files of a model at its commit: sizes, tokenizer, every part of weights."""
+def is_cached(name: str, revision: str) -> bool:
+    """Whether the hub's cache here has all files of a model at a commit: sizes, tokenizer, every part of weights."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    if item.kind != "model":
-        return False
     try:
-        folder = Path(snapshot_download(item.id, revision=item.revision, local_files_only=True, **READ))
+        folder = Path(snapshot_download(name, revision=revision, local_files_only=True, **READ))
     except LocalEntryNotFoundError:
         return False
     # A folder of which the cache has no list may hold but the configuration.

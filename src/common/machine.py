@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, ValidationError
 
+from common.environment import DEVICE
 from common.errors import UserError
 from common.scales import has_section, section
 
 GIB = 2**30
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-DEVICE = "ACCELERATE_TORCH_DEVICE"  # what accelerate takes for its choice
 
 
 class Needs(BaseModel):

@@ -10,6 +10,7 @@ from common.evidence.claims import VERDICTS, remark
 from common.files import write_atomic
 from common.project import ROOT
 from common.scales import studies
+from common.signature import mistakes
 
 BLOCK = re.compile(
     r"<!-- results of (\w+): written by `compendium readme` -->\n.*?<!-- end of results -->\n", re.DOTALL
@@ -21,8 +22,9 @@ READ_AS = [
 ]
 ROW = 2  # pictures in a row of the gallery
 NEEDED = {
-    "paper", "statement", "ours", "test", "margin", "estimate", "ci", "n_seeds", "p", "p_holm", "p_against", "verdict",
-    "figure",
+    "paper": str | None, "ci": tuple[float, float], "n_seeds": int,
+    **dict.fromkeys(("statement", "ours", "test", "verdict", "figure"), str),
+    **dict.fromkeys(("margin", "estimate", "p", "p_holm", "p_against"), float),
 }  # fmt: skip
 """What is shown of a claim."""
 
@@ -67,12 +69,21 @@ def _claims(scale: str, study: str, root: Path) -> dict[str, dict]:
         return {}
     try:
         claims = json.loads(path.read_text())
-        if all(record.keys() >= NEEDED for record in claims.values()):
+        found = [line for name, record in claims.items() for line in _damage(name, record)]
+        if not found:
             return claims
-        what = "a claim lacks a field"
+        what = found[0]
     except (ValueError, AttributeError, RecursionError) as error:
         what = str(error)
     raise UserError(f"{path.relative_to(root)} is damaged ({what}): run `make figures STUDY={study}`")
+
+
+def _damage(name: str, record: object) -> list[str]:
+    """What is wrong with a claim."""
+    if not isinstance(record, dict):
+        return [f"claim {name} is no object"]
+    absent = [f"claim {name} lacks {field}" for field in NEEDED if field not in record]
+    return absent + [f"claim {name}: {line}" for line in mistakes(NEEDED, record)]
 
 
 def _gallery(scale: str, claims: dict[str, dict[str, dict]]) -> list[str]:

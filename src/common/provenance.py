@@ -14,8 +14,11 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+from common.environment import DEVICE
+
 PACKAGE = "common"
 SOURCE = Path(__file__).resolve().parents[1]
+NO_GPU = "no GPU"  # the last word on hardware without one
 NUMERICAL = ("torch", "transformers", "peft", "accelerate", "tokenizers", "numpy", "scipy", "pandas")
 
 
@@ -108,8 +111,9 @@ def versions() -> dict[str, str]:
 
 
 def hardware() -> str:
-    """The class of this machine, for the reader of a timing: architecture, cores, accelerator."""
+    """The class of this machine, for who reads timings: architecture, cores, accelerator unless held to the CPU."""
     import torch
 
-    accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    used = torch.cuda.is_available() and os.environ.get(DEVICE) != "cpu"
+    accelerator = torch.cuda.get_device_name() if used else NO_GPU
     return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {accelerator}"

@@ -49,7 +49,8 @@ class Rows:
         # A run that two sweeps ask for has one row, which names the first of them.
         same = {other for other, ran in self.functions.items() if run.__qualname__ in ran}
         rows: dict[str, list[Record]] = {}
-        names = [*cells[0]]
+        # What some cell lacks its row has empty.
+        names = list(dict.fromkeys(name for cell in cells for name in cell))
         for record in self.records:
             if record.metrics["sweep"] in same:
                 rows.setdefault(_values(record.metrics, names), []).append(record)
@@ -58,14 +59,14 @@ class Rows:
         records = []
         for cell in cells:
             named = fixed | {value for value in cell.values() if isinstance(value, str)}
-            records.append(self._row(rows, cell, name, sorted(key for each, key in made.items() if each in named)))
+            found = rows.get(_values(cell, names), [])
+            records.append(self._row(found, cell, name, sorted(key for each, key in made.items() if each in named)))
         if "keep" not in signature(run).parameters:
             return Sweep(records, 0, [])
         pool = Pool(run, Cache(CACHE / "runs"), 1)  # nobody opens what was kept: it is input of runs alone
         return Sweep(records, 0, [Kept(Job(record.key, record.cell, {}), pool, name) for record in records])
 
-    def _row(self, rows: Mapping[str, list[Record]], cell: dict[str, object], name: str, made: list[str]) -> Record:
-        found = rows.get(_values(cell, [*cell]), [])
+    def _row(self, found: list[Record], cell: dict[str, object], name: str, made: list[str]) -> Record:
         own = [record for record in found if record.metrics["sweep"] == name] or found
         if len(own) > 1:  # of other models of one name: rows stand in the order in which they were asked for
             asked = json.dumps([name, cell, made], sort_keys=True, default=str)

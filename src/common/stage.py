@@ -3,7 +3,6 @@
 A command that needs a heavy library imports it itself: starting up is most of the time of the others.
 """
 
-import json
 import os
 import shutil
 import sys
@@ -128,15 +127,20 @@ def notebook(study: str) -> None:
 
 @app.command()
 def tables(study: str, scale: str) -> None:
-    """Hashes of the data tables that a study names, so that other studies' data does not touch it."""
+    """Hashes of the data tables that a study names, so that other studies' data does not touch it, and its models."""
+    from common.hub import given
+    from common.verification.fingerprint import MODELS, listing
+
     names = section(scale, study).get("tables")
     _check(f"scales/{scale}.yaml: {study}", {"tables": names}, tables=list[str])
     allowed = {path.stem for path in DATA.glob("*.jsonl")}
     if unknown := set(names) - allowed:
         known = ", ".join(sorted(allowed))
         raise UserError(f"scales/{scale}.yaml: {study}.tables names {', '.join(sorted(unknown))}; allowed: {known}")
-    hashes = {name: digest(DATA / f"{name}.jsonl") for name in names}
-    write_atomic(BUILD / "tables" / scale / f"{study}.json", json.dumps(hashes, indent=1) + "\n")
+    found = {name: digest(DATA / f"{name}.jsonl") for name in names}
+    if others := given(study, scale):
+        found[MODELS] = others
+    write_atomic(BUILD / "tables" / scale / f"{study}.json", listing(found))
 
 
 @app.command()

@@ -5,6 +5,7 @@ writes to `build/lab` and never touches `results/` or `figures/`.
 """
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -104,6 +105,9 @@ class Study:
 
     def finish(self, metrics: dict[str, float]) -> None:
         """Write the tables: `runs.csv`, `timing.csv`, `tables/` with those the runs returned, `metrics.json`."""
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                raise UserError(f"metric {name} of {self.name} is {value}; allowed: a finite number")
         results = self.folder / "results"
         rows = [_row(sweep_name, record) for sweep_name, record in self._records.values()]
         write_atomic(results / "runs.csv", to_csv(rows))

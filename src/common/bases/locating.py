@@ -8,13 +8,13 @@ from transformers import AutoConfig, PretrainedConfig
 from common.bases.checking import check_given
 from common.bases.dressing import dressed
 from common.bases.given import Given
-from common.converted import converted_model, known_config
+from common.converted import converted_folder, converted_model, known_config
 from common.errors import UserError
-from common.hub import item, items
+from common.hub import is_cached, item, items
 from common.packaged import LISTED
 from common.project import ROOT
 from common.sources import load_sources
-from common.zoo import COMMIT, locate
+from common.zoo import COMMIT, HUB_ID, locate
 
 
 def located(given: Given, scale: str) -> Path:
@@ -56,6 +56,15 @@ def folder_of(name: str, scale: str) -> Path:
     """The folder of a model by its name, as it is; fetched as by `located`, not checked."""
     place, commit = _place(name, scale)
     return converted_model(place) if _packaged(place) else locate(place, revision=commit)
+
+
+def is_here(name: str, scale: str) -> bool:
+    """Whether the folder of a model by its name needs no fetching; errors of what it is none of are `folder_of`'s."""
+    place, commit = _place(name, scale)
+    if _packaged(place):
+        return converted_folder(place).is_dir()
+    fetched = commit is not None and COMMIT.fullmatch(commit) and HUB_ID.fullmatch(place)
+    return not fetched or is_cached(place, commit)
 
 
 def _packaged(place: str) -> bool:

@@ -10,6 +10,7 @@ and p = 0 where the difference lies strictly on the alternative's side of the th
 from typing import Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
@@ -56,6 +57,13 @@ def paired_differences(
     if arms[0].size != arms[1].size:
         raise UserError(f"{name}: {arms[0].size} treated and {arms[1].size} control runs; pairs need as many")
     return arms[0] - arms[1]
+
+
+def minus(one: pd.Series, other: pd.Series) -> pd.Series:
+    """The difference of two arms, or other measures, by seed; `UserError` where they have not the same seeds."""
+    if set(one.index) != set(other.index) or one.isna().any():
+        raise UserError(f"an arm has the seeds {sorted(one.dropna().index)}, the other {sorted(other.index)}")
+    return one - other
 
 
 def greater(differences: ArrayLike, margin: float, minimum_seeds: int = MINIMUM_SEEDS) -> Outcome:

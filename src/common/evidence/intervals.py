@@ -1,7 +1,5 @@
-"""Confidence intervals: of a mean by t, of a proportion exactly, of any other statistic by the bootstrap."""
+"""Confidence intervals: of a mean by t, of a proportion exactly."""
 
-import warnings
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -53,56 +51,6 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
         return Interval(mean, mean, mean, vector.size)
     low, high = stats.ttest_1samp(vector, 0.0).confidence_interval(confidence)
     return Interval(mean, float(low), float(high), vector.size)
-
-
-def bootstrap_interval(
-    values: ArrayLike,
-    statistic: Callable[[NDArray[np.float64]], float],
-    axes: tuple[int, ...] = (0,),
-    confidence: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> Interval:
-    """Bias-corrected and accelerated bootstrap interval of a statistic that is no mean (Efron, 1987).
-
-    `values`: an array of any shape; each axis in `axes` is resampled on its own and whole, so `(n, 2)` with
-    axes `(0,)` keeps pairs together, and `(seeds, items)` with axes `(0, 1)` is the crossed bootstrap over
-    seeds and items (Owen, 2007). `statistic` gets an array of the same shape and returns a number.
-    The interval's `n` is the length of the first resampled axis. Equal inputs and `seed`, equal interval.
-    With few seeds these intervals are too short: for a mean use `mean_interval`.
-    Raises `UserError` on NaN or inf, on an axis shorter than 2 and where the statistic is undefined or
-    never varies.
-    """
-    array = np.asarray(values, dtype=np.float64)
-    if not np.isfinite(array).all():
-        raise UserError("NaN or inf among the values to resample; all must be finite")
-    if min(array.shape[axis] for axis in axes) < 2:
-        raise UserError(f"values of shape {array.shape} have fewer than 2 entries along an axis of {axes}")
-
-    def resampled(*indices: NDArray[np.int64]) -> float:
-        drawn = array
-        for axis, index in zip(axes, indices, strict=True):
-            drawn = drawn.take(index, axis)
-        return float(statistic(drawn))
-
-    positions = tuple(np.arange(array.shape[axis]) for axis in axes)
-    # An undefined interval is an error below, not a warning here.
-    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-        found = stats.bootstrap(
-            positions,
-            resampled,
-            n_resamples=resamples,
-            vectorized=False,
-            confidence_level=confidence,
-            method="BCa",
-            rng=np.random.default_rng(seed),
-        )
-    low, high = map(float, found.confidence_interval)
-    estimate = float(statistic(array))
-    if not np.isfinite([estimate, low, high]).all():
-        raise UserError("the bootstrapped statistic is undefined on some resamples, or never varies")
-    return Interval(estimate, low, high, array.shape[axes[0]])
 
 
 def proportion_interval(successes: int, n: int, confidence: float = 0.95) -> Interval:

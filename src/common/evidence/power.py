@@ -56,18 +56,6 @@ def seeds_needed(sd: float, effect: float, power: float = 0.8, alpha: float = 0.
     return high
 
 
-def detectable_share(threshold: float, n: int, power: float = 0.8, alpha: float = 0.025) -> float:
-    """Smallest true share that n trials tell, one-sided and exactly, from the `threshold` with chance `power`.
-
-    1 where even n successes in n trials would not do. Raises `UserError` unless 0 < threshold < 1 and n ≥ 1.
-    """
-    if not (0 < threshold < 1 and n >= 1):
-        raise UserError(f"threshold {threshold}, n {n}; need 0 < threshold < 1 and n of at least 1")
-    enough = next((k for k in range(n + 1) if stats.binom.sf(k - 1, n, threshold) < alpha), None)
-    # The chance of at least k successes is the beta distribution's (Clopper and Pearson, 1934).
-    return 1.0 if enough is None else float(stats.beta.ppf(power, enough, n - enough + 1))
-
-
 def trials_needed(share: float, threshold: float, power: float = 0.8, alpha: float = 0.025) -> int:
     """Number of trials at which a true `share` is told from the `threshold`, one-sided, with chance `power`.
 

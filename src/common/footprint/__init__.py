@@ -8,9 +8,10 @@
 No run imports this: how memory is counted changes no result.
 """
 
-from common.footprint.counting import GIB, Footprint, Training, footprint, on_meta
+from common.footprint.counting import Footprint, Training, footprint, on_meta
 from common.footprint.examining import examination
 from common.footprint.studies import OF_STUDY, trainings
+from common.machine import GIB
 
 __all__ = ["GIB", "OF_STUDY", "Footprint", "Training", "examination", "footprint", "largest", "on_meta", "trainings"]
 

@@ -22,7 +22,6 @@ from common.models import parameter_count
 from common.preference.recomputing import recomputing
 
 WORD = 4  # bytes of a float32
-GIB = 2**30
 STEPWISE = ("lstm", "mamba2", "xlstm")
 """Families whose layers go through a text step by step, in Python: a short one is measured and counts by its tokens."""
 SHORT = 32  # tokens of that

@@ -46,6 +46,9 @@ def plan(study: str, scale: str, workers: int, by_then: set[str]) -> str:
     if todo:
         reasons = {key: "its files are needed" if key in needed else changes.of_run(todo[key], there) for key in todo}
         lines += [f"    {line}" for line in _table(todo, reasons, workers)] + [f"  times of {_rest(todo.values())}"]
+    if account["absent"]:
+        absent = ", ".join(account["absent"])
+        lines.append(f"  not on this machine, so that it is not known which runs from it are there: {absent}")
     if account["ended"]:
         after = f" (last time: {', '.join(account['after'])})" if account["after"] else ""
         lines.append(f"  more may follow{after}, which depends on these runs: {account['ended']}")

@@ -1,19 +1,20 @@
 """Why a notebook, or a run, is not there yet: what changed since the results in git were made."""
 
 import json
-import subprocess
 from functools import cache
 from pathlib import Path
 
+from common import git
 from common.comparing import flat
 from common.errors import UserError
 from common.notebooks import read_notebook
 from common.project import BUILD, ROOT
 from common.provenance import import_closure, source_digest, versions
 from common.scales import read_sections, section
-from common.verification.stamps import versions_of, versions_stamped
+from common.verification.fingerprint import DIGITS, MODELS
+from common.verification.stamps import versions_apart, versions_of, versions_stamped
 
-STAMP = {"notebook": "notebook", "code": "code", "parameters": "parameters", "data": "data", "tokens": "data"}
+STAMP = {name: name for name in ("notebook", "code", "parameters", MODELS, "data")} | {"tokens": "data"}
 
 
 class Changes:
@@ -24,13 +25,15 @@ class Changes:
         self._place = root / "results" / scale / study / "notebook.ipynb"
         self.stamp = self._stamp()
         self.parts = [
-            part for name, part in STAMP.items() if self.stamp.get(f"{name} digest") != fingerprint[name][:16]
+            part
+            for name, part in STAMP.items()
+            if self.stamp.get(f"{name} digest", "") != fingerprint.get(name, "")[:DIGITS]
         ]
-        noted, here = versions_of(self.stamp), versions_stamped()
-        changed = {name for name in noted | here if noted.get(name) != here.get(name)}
+        changed = versions_apart(versions_of(self.stamp), versions_stamped())
         if changed:
-            # What only draws is no part of a run's key, and explains no run.
-            self.parts.append("versions" if changed & versions().keys() else f"version of {', '.join(sorted(changed))}")
+            # What is no part of a run's key explains no run.
+            keyed = set(changed) & versions().keys()
+            self.parts.append("versions" if keyed else f"version of {', '.join(sorted(changed))}")
 
     def _stamp(self) -> dict[str, str]:
         """What the executed notebook says it was made with; nothing where there is none, or it is torn."""
@@ -54,9 +57,9 @@ class Changes:
         if run["differs"]:
             return f"parameter {', '.join(run['differs'])}"
         found = ["inputs"] if set(run["inputs"]) - there else []
-        found += [part for part in ("data", "versions") if part in self.parts]
+        found += [part for part in (MODELS, "data", "versions") if part in self.parts]
         modules = self.modules() and sorted(self.modules() & _closure(run["module"]))
-        # Its parameters, inputs, data and versions are as they were: what is left of its key is its code.
+        # Its parameters, inputs, models, data and versions are as they were: what is left of its key is its code.
         return ", ".join(found + [f"code {name.removeprefix('common.')}" for name in modules]) or "code"
 
     def _knobs(self) -> list[str]:
@@ -71,19 +74,15 @@ class Changes:
     def modules(self) -> set[str]:
         """Modules whose code, comments aside, is not that of the commit that holds the results."""
         place = f"results/{self.scale}/{self.study}/runs.csv"
-        commit = self._git("log", "-1", "--format=%H", "--", place).strip()
+        commit = git.told(self.root, "log", "-1", "--format=%H", "--", place).strip()
         changed = set()
-        for name in self._git("diff", "--name-only", commit, "--", "src/common").split() if commit else []:
+        for name in git.told(self.root, "diff", "--name-only", commit, "--", "src/common").split() if commit else []:
             path = self.root / name
-            now, old = path.read_text() if path.exists() else "", self._git("show", f"{commit}:{name}")
+            now, old = path.read_text() if path.exists() else "", git.told(self.root, "show", f"{commit}:{name}")
             if path.suffix == ".py" and source_digest(now) != source_digest(old):
                 parts = path.relative_to(self.root / "src").with_suffix("").parts
                 changed.add(".".join(parts).removesuffix(".__init__"))
         return changed
-
-    def _git(self, *arguments: str) -> str:
-        command = ["git", "-C", str(self.root), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
 @cache

@@ -145,12 +145,17 @@ def _middle(timings: list[Mapping[str, object]], name: str, of: Callable[[list],
     return of(known) if known else None
 
 
-def rehearse(study: str, scale: str) -> dict[str, object]:
-    """The account of a study at a scale: `runs` by key, `files_needed`, and `ended`, what kept it from its end."""
+def rehearse(study: str, scale: str, folder: Path) -> dict[str, object]:
+    """The account of a study at a scale: `runs` by key, `files_needed`, and `ended`, what kept it from its end.
+
+    `absent` are given models that are not on this machine: of runs from them it is not known whether they are there.
+    What stands in for them is written to `folder`.
+    """
     cells, place, parameters = checked_cells(study, scale)
     committed = committed_records(f"results/{scale}/{study}", ROOT)
     rehearsal = Rehearsal(Library(committed, Cache(CACHE / "runs")))
     _without_runs(study, rehearsal, committed)
+    absent = _without_fetching(folder)
     ended = None
     try:
         carry_out(study, cells, place, parameters)
@@ -161,6 +166,7 @@ def rehearse(study: str, scale: str) -> dict[str, object]:
     return {
         "runs": rehearsal.account,
         "files_needed": sorted(rehearsal.files_needed()),
+        "absent": sorted(absent),
         "ended": ended if missed or not committed else None,
         "after": sorted(missed) if ended else [],
     }
@@ -189,10 +195,40 @@ def _without_runs(study: str, rehearsal: Rehearsal, committed: Mapping[str, Reco
             setattr(plots, name, lambda *values, **named: None)
 
 
+def _without_fetching(folder: Path) -> set[str]:
+    """Have this process fetch no given model; the names, as they come up, of those that are not on this machine.
+
+    For each of them a folder stands in, under whose key no run was done: models are inputs of runs alone.
+    """
+    from common.analysis.alignment import judging
+    from common.bases import locating
+    from common.bases.given import Given
+
+    absent: set[str] = set()
+    located, folder_of, check = locating.located, locating.folder_of, judging.check_classifier
+
+    def stand_in(name: str) -> Path:
+        absent.add(name)
+        place = folder / name.replace("/", "--")
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "name").write_text(name)
+        return place
+
+    def given(model: Given, scale: str) -> Path:
+        return located(model, scale) if locating.is_here(model.model, scale) else stand_in(model.model)
+
+    def judge(name: str, scale: str) -> Path:
+        return folder_of(name, scale) if locating.is_here(name, scale) else stand_in(name)
+
+    locating.located, judging.folder_of = given, judge
+    judging.check_classifier = lambda name, *asked: None if name in absent else check(name, *asked)
+    return absent
+
+
 def main(study: str, scale: str, account: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {WORK: folder, SCALE: scale, "MPLBACKEND": "agg"}
-        write_atomic(Path(account), json.dumps(rehearse(study, scale), indent=1))
+        write_atomic(Path(account), json.dumps(rehearse(study, scale, Path(folder) / "absent"), indent=1))
 
 
 if __name__ == "__main__":

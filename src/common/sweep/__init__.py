@@ -16,8 +16,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from common.environment import DEVICE
 from common.errors import UserError
 from common.project import CACHE
+from common.provenance import NO_GPU
 from common.sweep.records import Cache, Record, code_of, content_of, content_of_run, key_of
 from common.sweep.workers import Failure, Job, Pool
 
@@ -101,6 +103,7 @@ def sweep(
     committed = committed or {}
     known = committed if trust_committed else {}
     found = {job.key: _known(job, known) or store.read(job.key, _say) for job in jobs}
+    _warn_of_gpu(name, [record for record in found.values() if record is not None])
     todo = [job for job in jobs if found[job.key] is None]
     pool = Pool(run, store, workers or cores(), cluster)
     if todo:
@@ -120,6 +123,14 @@ def folders(kept: Sequence[Kept]) -> list[Path]:
         if missing:
             _computed(pool, missing, [one.job for one in several], several[0].name, {})
     return [one.folder for one in kept]
+
+
+def _warn_of_gpu(name: str, there: list[Record]) -> None:
+    """Say where a process that is held to the CPU takes runs that had a GPU: of that keys do not tell."""
+    used = [str(record.timing["hardware"]) for record in there if record.timing.get("hardware")]
+    used = [hardware.rpartition(", ")[2] for hardware in used if not hardware.endswith(NO_GPU)]
+    if used and os.environ.get(DEVICE) == "cpu":
+        _say(f"{name}: {len(used)} runs that are there had a GPU ({used[0]}): their numbers may not be a CPU's")
 
 
 def _contents(inputs: Mapping[str, Path | Kept]) -> dict[str, str]:

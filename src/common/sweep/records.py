@@ -6,12 +6,12 @@ import io
 import json
 import math
 import shutil
-import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from inspect import getsourcefile
 from pathlib import Path
 
+from common import git
 from common.equivalence import counted
 from common.errors import UserError
 from common.files import atomic_folder, digest, write_atomic
@@ -207,8 +207,10 @@ def committed_records(folder: str, root: Path) -> dict[str, Record]:
     Read from the last commit and not from the work tree: the pipeline deletes a stage's outputs before it runs.
     A row does not say which of its columns are parameters; all of them are in `metrics`.
     """
-    listed = _git(root, "ls-tree", "-r", "--name-only", "HEAD", f"{folder}/").split()
-    files = {Path(path).stem: from_csv(_git(root, "show", f"HEAD:{path}")) for path in listed if path.endswith(".csv")}
+    listed = git.told(root, "ls-tree", "-r", "--name-only", "HEAD", f"{folder}/").split()
+    files = {
+        Path(path).stem: from_csv(git.told(root, "show", f"HEAD:{path}")) for path in listed if path.endswith(".csv")
+    }
     timing = {row.pop("key"): row for row in files.pop("timing", [])}
     runs = {row.pop("key"): row for row in files.pop("runs", [])}
     tables: dict[str, dict[str, Table]] = {key: {} for key in runs}
@@ -218,12 +220,3 @@ def committed_records(folder: str, root: Path) -> dict[str, Record]:
             for column, value in row.items():
                 columns[column].append(value)
     return {key: Record(key, "", {}, row, tables[key], timing.get(key, {})) for key, row in runs.items()}
-
-
-def _git(root: Path, *arguments: str) -> str:
-    """What git prints; nothing where this is no repository, there is no commit or git is not there."""
-    try:
-        command = ["git", "-C", str(root), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    except (subprocess.CalledProcessError, FileNotFoundError):
-        return ""

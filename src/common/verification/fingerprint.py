@@ -5,12 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from common.files import digest
+from common.hub import given
 from common.notebooks import canonical, code_cells, notebook_digest, read_notebook
 from common.project import BUILD, ROOT
 from common.provenance import import_closure
 from common.scales import section
 
 DIGITS = 16  # of a digest, in a stamp
+MODELS = "models"  # of others, and their data; a study that names none has no digest of them
 
 
 def code_of_study(study: str, root: Path = ROOT) -> str:
@@ -20,12 +22,19 @@ def code_of_study(study: str, root: Path = ROOT) -> str:
 
 
 def sources(study: str, scale: str, root: Path = ROOT) -> dict[str, str]:
-    """Digests of what people write: notebook, code, parameters. They can be had without data."""
-    return {
+    """Digests of what people write: notebook, code, parameters, others' models. They can be had without data."""
+    found = {
         "notebook": notebook_digest(canonical(read_notebook(root / "notebooks" / f"{study}.ipynb"))),
         "code": notebook_digest(code_of_study(study, root)),
         "parameters": notebook_digest(json.dumps(section(scale, study, root), sort_keys=True)),
     }
+    others = given(study, scale, root)
+    return found | ({MODELS: notebook_digest(json.dumps(others, sort_keys=True))} if others else {})
+
+
+def listing(tables: dict[str, object]) -> str:
+    """Hashes of a study's tables and, where it names some, others' models, as the pipeline keeps them."""
+    return json.dumps(tables, indent=1) + "\n"
 
 
 def outdated(study: str, scale: str, noted: Callable[[str], object], root: Path = ROOT) -> list[str]:
@@ -35,6 +44,7 @@ def outdated(study: str, scale: str, noted: Callable[[str], object], root: Path 
 
 def fingerprint(study: str, scale: str) -> dict[str, str]:
     """Digests of sources, of the data tables that the study names, and of the token streams."""
-    tables = (BUILD / "tables" / scale / f"{study}.json").read_text()
-    data = {"data": notebook_digest(tables), "tokens": digest(BUILD / "tokens" / scale)}
+    tables = json.loads((BUILD / "tables" / scale / f"{study}.json").read_text())
+    tables.pop(MODELS, None)  # which are sources
+    data = {"data": notebook_digest(listing(tables)), "tokens": digest(BUILD / "tokens" / scale)}
     return sources(study, scale) | data

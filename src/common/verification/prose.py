@@ -10,7 +10,7 @@ from common.verification.texts import close, first_difference, numbers_of, words
 
 
 def compare_notebooks(old: NotebookNode, new: NotebookNode, moved: bool) -> tuple[Level, list[str]]:
-    """Level of an executed notebook, and what differs.
+    """Level of an executed notebook that has not the same bytes, and what differs.
 
     Words must be the same, and sources where both name one source notebook. Where the runs `moved`, printed numbers may
     differ by one in their last digit, and by more at a lower level; where they did not, not at all.
@@ -18,7 +18,7 @@ def compare_notebooks(old: NotebookNode, new: NotebookNode, moved: bool) -> tupl
     made = [book.metadata.get("compendium", {}) for book in (old, new)]
     first = 0 if made[0] == made[1] else 1  # the first cell shows the stamp
     if [dict(cell) for cell in old.cells[first:]] == [dict(cell) for cell in new.cells[first:]]:
-        return Level.BITWISE, []
+        return Level.NUMERICAL, ["nothing but its stamp"] if first else []
     if len(old.cells) != len(new.cells):
         return Level.VERDICTS, [f"{len(old.cells)} cells → {len(new.cells)}"]
     words, off = [], []

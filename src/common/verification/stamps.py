@@ -9,12 +9,21 @@ from nbformat import NotebookNode
 from common.provenance import versions
 
 CODE = "other code"
-SOURCES = ("code", "notebook", "parameters", "data", "tokens")  # by how much they explain
+SOURCES = ("code", "notebook", "parameters", "models", "data", "tokens")  # by how much they explain
+
+
+# Classifiers of text, QLoRA's base, what draws. Keys of runs do not hold them: there they would have all done anew.
+BESIDE_KEYS = ("scikit-learn", "bitsandbytes", "matplotlib")
 
 
 def versions_stamped() -> dict[str, str]:
-    """Versions that a stamp notes: of what numbers depend on, and of what draws."""
-    return versions() | {"matplotlib": importlib.metadata.version("matplotlib")}
+    """Versions that a stamp notes: those that keys of runs hold, and some beside."""
+    return versions() | {name: importlib.metadata.version(name) for name in BESIDE_KEYS}
+
+
+def versions_apart(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
+    """Libraries of which both note a version, and not the same one; older stamps note fewer."""
+    return [name for name, version in one.items() if other.get(name, version) != version]
 
 
 def versions_text(noted: Mapping[str, str]) -> str:
@@ -49,8 +58,7 @@ def differences(old: NotebookNode, new: NotebookNode) -> list[str]:
         if one.get(key) != other.get(key):
             found.append(_parameters(old, new) if name == "parameters" else f"other {name}")
     before, after = (versions_of(stamp) for stamp in (one, other))
-    changed = [name for name in dict.fromkeys([*before, *after]) if before.get(name) != after.get(name)]
-    lines = {name: f"{name} {before.get(name, 'not noted')} → {after.get(name, 'not noted')}" for name in changed}
+    lines = {name: f"{name} {before[name]} → {after[name]}" for name in versions_apart(before, after)}
     if "torch" in lines:
         found.append(lines.pop("torch"))
     found += [f"CPU kernels {x} → {y}" for x, y in _both(one, other, "cpu capability")]

@@ -38,12 +38,20 @@ def compare_study(study: str, old: Snapshot, new: Snapshot) -> tuple[list[Findin
     except UNREADABLE:
         causes = ["not known, as the notebook that says so can't be read"]
     findings = _findings(study, old, new)
-    return findings if causes else [_unexplained(finding) for finding in findings], causes
+    if causes:
+        return findings, causes
+    moved = {finding.name for finding in findings if finding.level > Level.BITWISE}
+    return [_unexplained(finding, moved) for finding in findings], causes
 
 
-def _unexplained(finding: Finding) -> Finding:
-    """A finding of makings that were noted as the same. Figures keep theirs: `--from tables` draws without a stamp."""
-    if not (finding.name.startswith("results/") and Level.BITWISE < finding.level < Level.VERDICTS):
+def _unexplained(finding: Finding, moved: set[str]) -> Finding:
+    """A finding of makings that were noted as the same; `moved`: files that differ.
+
+    Figures whose data moved keep theirs: `--from tables` draws without a stamp, and another CPU other last digits.
+    """
+    drawn = part_of(finding.name) == "pictures" and f"{finding.name.rpartition('.')[0]}.csv" not in moved
+    due = finding.name.startswith("results/") or drawn
+    if not (due and Level.BITWISE < finding.level < Level.VERDICTS):
         return finding
     told = f"{finding.level.name.lower()}, and the same bytes were due"
     return replace(finding, level=Level.VERDICTS, notes=(told, *finding.notes))

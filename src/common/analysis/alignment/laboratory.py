@@ -23,6 +23,7 @@ from common.bases.given import take
 from common.errors import UserError
 from common.pairs.reviews import sample_pairs
 from common.pairs.sentiment import fit_sentiment
+from common.pairs.table import AIMS
 from common.preference.tuning import Tuning
 
 ASKED = (*data.TRAINED_ON, "judged_responses")
@@ -227,9 +228,6 @@ class Laboratory:
         named = {value for cell in cells for value in cell.values() if isinstance(value, str)}
         own = {key: kept for key, kept in self.kept.items() if key in named}
         return self.study.sweep(name, run, cells, self._files(tables) | own | more)
-
-
-AIMS = ("harmless", "helpful")
 
 
 def _adapter(part: str, start: str, data: str, aim: str, method: str, seed: int) -> str:

@@ -19,7 +19,7 @@ from common.analysis.expansion.foresight import (
     regret,
 )
 from common.errors import UserError
-from common.evidence import Claim, detectable_effect
+from common.evidence import Claim, detectable_effect, minus
 
 GREATER, SAFE = "greater", "non_inferior"
 STRONG = "the performance gain of an expansion correlates strongly with the change of M"
@@ -174,13 +174,6 @@ def averaged(values: pd.Series) -> pd.Series:
     if table.isna().any(axis=None):
         raise UserError("the tasks have not the same seeds")
     return table.mean(axis=1)
-
-
-def minus(one: pd.Series, other: pd.Series) -> pd.Series:
-    """The difference by seed; `UserError` where they have not the same seeds."""
-    if set(one.index) != set(other.index):
-        raise UserError(f"one side has the seeds {sorted(one.index)}, the other {sorted(other.index)}")
-    return one - other
 
 
 def _spread(values: pd.Series) -> float:

@@ -12,8 +12,7 @@ from scipy.stats import spearmanr
 
 from common.analysis.merging.grids import FAMILIES
 from common.analysis.merging.scores import by_seed, claim_name
-from common.errors import UserError
-from common.evidence import Claim, detectable_effect
+from common.evidence import Claim, detectable_effect, minus
 
 MERGEALIGN, TIED, EVEN, SLERP = "MergeAlign", "MergeAlign, tied", "plain mean", "SLERP, half way"
 GREATER, SAFE, EQUAL = "greater", "non_inferior", "equivalent"
@@ -170,13 +169,6 @@ def evidence(
         name = f"no_worse_than_{claim_name(rival)}"
         found[name] = minus(balanced(rival), balanced(MERGEALIGN))
     return {name: values.to_numpy() for name, values in found.items()}
-
-
-def minus(one: pd.Series, other: pd.Series) -> pd.Series:
-    """The difference of two arms by seed; `UserError` where they have not the same seeds."""
-    if set(one.index) != set(other.index) or one.isna().any():
-        raise UserError(f"an arm has the seeds {sorted(one.dropna().index)}, the other {sorted(other.index)}")
-    return one - other
 
 
 def correlations(families: pd.DataFrame) -> pd.Series:
