@@ -1,6 +1,7 @@
 """Sweeps: what a grid gives, what the cache spares, what faults cost."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,10 +18,13 @@ from joblib.externals.loky.process_executor import BrokenProcessPool
 
 import runs
 from common.errors import UserError
+from common.project import ROOT
+from common.provenance import SOURCE
 from common.sweep import SweepError, folders, grid, sweep
 from common.sweep.records import (
     Cache,
     Record,
+    code_of,
     committed_records,
     content_of,
     decode,
@@ -214,7 +218,7 @@ def test_a_dask_cluster_gives_the_same_records(tmp_path, log):
 
 
 def test_workers_that_die_before_they_begin_stop_the_sweep(tmp_path, log):
-    job = Job("key", {"x": 1, "log": str(log)}, {})
+    job = Job("key", "", {"x": 1, "log": str(log)}, {})
     pool = Pool(runs.square, Cache(tmp_path), 2)
 
     def broken(*_):
@@ -336,7 +340,9 @@ def test_damaged_files_among_a_runs_inputs_are_made_again(tmp_path, log):
 def test_an_input_that_cannot_be_made_fails_the_sweep_with_its_own_reason(tmp_path, log):
     first = do(runs.keeper, cells(log), tmp_path)
     known = {record.key: record for record in first.records}
-    ill = replace(first.kept[0], pool=replace(first.kept[0].pool, cache=Cache(tmp_path / "b"), run=runs.keeps_nothing))
+    job, pool = first.kept[0].job, first.kept[0].pool
+    pool = replace(pool, cache=Cache(tmp_path / "b"), run=runs.keeps_nothing)
+    ill = replace(first.kept[0], job=replace(job, code=code_of(runs.keeps_nothing)), pool=pool)
     with pytest.raises(SweepError, match="the run kept no file"):
         do(runs.reader, [{"x": 1, "log": str(log)}], tmp_path / "b", {"model": ill}, committed=known)
 
@@ -350,3 +356,71 @@ def test_a_published_folder_counts_by_the_run_it_is_of_and_an_altered_one_is_ref
     (tmp_path / "a" / "0.txt").write_text("another")
     with pytest.raises(UserError, match="is not what its run left there"):
         content_of({"model": tmp_path / "a"})
+
+
+EDITED = """\
+from pathlib import Path
+from common.edited_factor import FACTOR
+
+FILE = Path(__file__).with_name("edited_factor.py")
+
+def times(x: int) -> dict:
+    return {"product": x * FACTOR}
+
+def saved_over(x: int, keep: Path) -> dict:
+    (keep / "file").write_text("something")
+    FILE.write_text("FACTOR = 100")
+    return times(x)
+"""
+ASKED = """\
+from pathlib import Path
+from common import edited
+from common.errors import UserError
+from common.sweep import sweep
+
+def ask(run):
+    try:
+        swept = sweep(run, [{"x": x} for x in (1, 2)], inputs={}, name="t", cache=Path("cache"), workers=2)
+        print([record.metrics["product"] for record in swept.records])
+    except UserError as error:
+        print(error)
+
+"""
+
+
+@pytest.fixture
+def edited(tmp_path):
+    """What a program prints that asks for runs whose source it edits; in a package of its own."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(SOURCE / "common", tmp_path / "src/common", ignore=ignored)
+    shutil.copy(ROOT / "equivalent.yaml", tmp_path)
+    (tmp_path / "src/common/edited.py").write_text(EDITED)
+    (tmp_path / "src/common/edited_factor.py").write_text("FACTOR = 1")
+
+    def printed(program):
+        command = [sys.executable, "-c", ASKED + program]
+        own = os.environ | {"PYTHONPATH": str(tmp_path / "src")}
+        ended = subprocess.run(command, cwd=tmp_path, env=own, capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout.splitlines()
+
+    return printed
+
+
+def test_code_that_is_edited_between_two_sweeps_is_not_kept_under_the_key_of_what_it_has_become(edited):
+    told = edited(
+        "ask(edited.times)\n"
+        "edited.FILE.write_text('# a comment\\nFACTOR = 1')\n"
+        "ask(edited.times)\n"
+        "edited.FILE.write_text('FACTOR = 10')\n"
+        "ask(edited.times)\n"  # the workers are there, and have what was imported before
+        "ask(edited.times)\n"
+    )
+    changed = "the source of times changed while it ran: restart the kernel, or the command"
+    assert told == ["[1, 2]", "[1, 2]", changed, "[10, 20]"]
+
+
+def test_code_that_is_edited_while_a_run_goes_on_is_kept_under_no_key(edited, tmp_path):
+    (told,) = edited("ask(edited.saved_over)\n")
+    assert told == "the source of saved_over changed while it ran: restart the kernel, or the command"
+    assert not [path for path in (tmp_path / "cache").glob("??/*") if not path.name.startswith(".")]

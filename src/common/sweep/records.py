@@ -37,12 +37,15 @@ class Record:
     kept: str | None = None
 
 
-def code_of(run: Callable) -> str:
-    """Digest of the file that defines `run` and of every module of the package that it imports, as counted in keys."""
+def code_of(run: Callable, read: Callable[[Path], str] = Path.read_text) -> str:
+    """Digest of the file that defines `run` and of every module of the package that it imports, as counted in keys.
+
+    `read` gives a file's text.
+    """
     file = getsourcefile(run)
     if run.__module__ == "__main__" or file is None:
         raise UserError(f"{run.__name__} is defined in a notebook; a run's code must be in a module to be keyed")
-    return counted(code_digest(run.__qualname__, Path(file).read_text()))
+    return counted(code_digest(run.__qualname__, read(Path(file)), read=read))
 
 
 def content_of(inputs: Mapping[str, Path]) -> dict[str, str]:

@@ -20,6 +20,7 @@ from common.files import atomic_folder, digest, write_atomic
 from common.machine import DEVICE
 from common.processes import exit_with
 from common.provenance import hardware
+from common.sweep.process import Unfit, check_code
 from common.sweep.records import Cache, Record
 
 
@@ -27,10 +28,11 @@ from common.sweep.records import Cache, Record
 class Job:
     """A cell to run: `run(**cell, **inputs)`, its record goes to the cache under `key`.
 
-    By the time it runs its inputs are files and folders.
+    `code` is the digest by which the run is keyed. By the time it runs its inputs are files and folders.
     """
 
     key: str
+    code: str
     cell: dict[str, object]
     inputs: dict[str, object]
 
@@ -58,7 +60,10 @@ class Pool:
     cluster: str | None = None
 
     def done(self, jobs: list[Job]) -> Iterator[Job | Failure]:
-        """Run the jobs; yield each as it ends. Its record, or its failure, is on disk by then."""
+        """Run the jobs; yield each as it ends. Its record, or its failure, is on disk by then.
+
+        Raises `Unfit`, a `UserError`, where the workers can do none of them.
+        """
         waiting = {job.key: job for job in jobs}
         for key in waiting:
             self._started(key).unlink(missing_ok=True)
@@ -105,40 +110,47 @@ class Pool:
             exit_with(parent)
         if device:  # a cluster's workers know nothing of it
             os.environ[DEVICE] = device
-        begun = time.perf_counter()
-        scratch = self.cache.folder / "scratch" / job.key
-        taken = signature(self.run).parameters
-        resumable = {"scratch": scratch} if "scratch" in taken else {}
         try:
             write_atomic(self._started(job.key), json.dumps(job.cell, sort_keys=True))
             import torch  # after the mark: a worker that dies while it loads is known to have begun this cell
 
             torch.set_num_threads(1)
-            kept = None
-            if "keep" in taken:
-                with atomic_folder(self.cache.files(job.key)) as folder:
-                    metrics = self.run(**job.cell, **job.inputs, **resumable, keep=folder)
-                    if not any(folder.iterdir()):
-                        raise ValueError("the run kept no file")
-                kept = digest(self.cache.files(job.key))
-            else:
-                metrics = self.run(**job.cell, **job.inputs, **resumable)
-            tables = {name: value for name, value in metrics.items() if isinstance(value, dict)}
-            timing = {
-                "seconds": round(time.perf_counter() - begun, 2),
-                "memory_mb": _peak_memory_mb(),
-                "hardware": hardware(),
-                "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            }
-            single = {name: value for name, value in metrics.items() if name not in tables}
-            self.cache.write(Record(job.key, self.run.__qualname__, job.cell, single, tables, timing, kept))
+            self._recorded(job)
+        except Unfit:
+            raise
         except Exception as error:  # the rest of the sweep goes on; the stage fails at its end with the list
             with contextlib.suppress(Exception):  # a full disk must not hide the reason
                 self._log(job.key, traceback.format_exc())
             return job.key, " ".join(f"{type(error).__name__}: {error}".split())
-        shutil.rmtree(scratch, ignore_errors=True)
         self._started(job.key).unlink(missing_ok=True)
         return job.key, None
+
+    def _recorded(self, job: Job) -> None:
+        check_code(self.run, job.code)
+        begun = time.perf_counter()
+        scratch, files = self.cache.folder / "scratch" / job.key, self.cache.files(job.key)
+        taken = signature(self.run).parameters
+        resumable = {"scratch": scratch} if "scratch" in taken else {}
+        with atomic_folder(files) if "keep" in taken else contextlib.nullcontext() as folder:
+            metrics = self.run(**job.cell, **job.inputs, **resumable, **({"keep": folder} if folder else {}))
+            if folder and not any(folder.iterdir()):
+                raise ValueError("the run kept no file")
+            try:
+                check_code(self.run, job.code)
+            except Unfit:
+                shutil.rmtree(scratch, ignore_errors=True)  # a checkpoint by whichever code is nothing to go on from
+                raise
+        tables = {name: value for name, value in metrics.items() if isinstance(value, dict)}
+        timing = {
+            "seconds": round(time.perf_counter() - begun, 2),
+            "memory_mb": _peak_memory_mb(),
+            "hardware": hardware(),
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+        single = {name: value for name, value in metrics.items() if name not in tables}
+        kept = digest(files) if folder else None
+        self.cache.write(Record(job.key, self.run.__qualname__, job.cell, single, tables, timing, kept))
+        shutil.rmtree(scratch, ignore_errors=True)
 
     def _started(self, key: str) -> Path:
         return self.cache.folder / "started" / key
