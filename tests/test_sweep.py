@@ -154,6 +154,29 @@ def test_killing_the_sweep_leaves_no_worker_and_the_next_one_resumes(tmp_path, l
     assert {line.split()[1] for line in after if line.startswith("begin")} == {"3", "4", "5"}
 
 
+def test_of_two_sweeps_at_once_one_does_each_run_and_both_have_it(tmp_path, log):
+    program = (
+        "import runs; from pathlib import Path; from common.sweep import sweep\n"
+        f"cells = [{{'x': x, 'log': {str(log)!r}}} for x in range(3)]\n"
+        f"cache = Path({str(tmp_path / 'cache')!r})\n"
+        "swept = sweep(runs.waiting_keeper, cells, inputs={}, name='t', cache=cache, workers=2)\n"
+        "print([record.metrics['square'] for record in swept.records])\n"
+    )
+    own, outputs = os.environ | {"PYTHONPATH": f"{SOURCE}{os.pathsep}{TESTS}"}, [tmp_path / "one", tmp_path / "two"]
+    both = [
+        subprocess.Popen([sys.executable, "-c", program], env=own, stdout=path.open("w"), stderr=subprocess.STDOUT)
+        for path in outputs
+    ]
+    deadline = time.monotonic() + 60
+    while not all("3 to do" in path.read_text() for path in outputs) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    Path(f"{log}.go").touch()
+    assert [process.wait(timeout=60) for process in both] == [0, 0], [path.read_text() for path in outputs]
+    assert all(path.read_text().endswith("[0, 1, 4]\n") for path in outputs)
+    assert sorted(lines(log)) == ["0", "1", "2"]
+    assert not [path for place in ("locks", "started", "scratch") for path in (tmp_path / "cache" / place).glob("*")]
+
+
 def test_a_key_changes_with_parameters_and_content_and_not_with_places(tmp_path, log):
     def keys(text, folder, x=1):
         path = tmp_path / folder / "text"

@@ -18,7 +18,7 @@ from joblib.externals.loky.process_executor import BrokenProcessPool
 
 from common.files import atomic_folder, digest, write_atomic
 from common.machine import DEVICE
-from common.processes import exit_with
+from common.processes import exit_with, in_turn
 from common.provenance import hardware
 from common.sweep.process import Unfit, check_code
 from common.sweep.records import Cache, Record
@@ -115,7 +115,10 @@ class Pool:
             import torch  # after the mark: a worker that dies while it loads is known to have begun this cell
 
             torch.set_num_threads(1)
-            self._recorded(job)
+            # Another sweep may be at the same run: of another study, or of the same notebook in JupyterLab.
+            with in_turn(self.cache.folder / "locks" / job.key):
+                if self.cache.read(job.key, lambda line: None) is None:
+                    self._do(job)
         except Unfit:
             raise
         except Exception as error:  # the rest of the sweep goes on; the stage fails at its end with the list
@@ -125,7 +128,7 @@ class Pool:
         self._started(job.key).unlink(missing_ok=True)
         return job.key, None
 
-    def _recorded(self, job: Job) -> None:
+    def _do(self, job: Job) -> None:
         check_code(self.run, job.code)
         begun = time.perf_counter()
         scratch, files = self.cache.folder / "scratch" / job.key, self.cache.files(job.key)
