@@ -352,10 +352,11 @@ def test_a_gpu_takes_as_many_runs_as_fit_and_as_there_are_cores():
         packed(large, int(90.1 * GIB) - CONTEXT, cores=16)
 
 
-def test_runs_of_a_sweep_are_done_by_workers_that_each_see_one_gpu(tmp_path):
+@pytest.mark.parametrize("given", [["0", "1"], ["3"]])
+def test_runs_of_a_sweep_are_done_by_workers_that_each_see_one_gpu(tmp_path, given):
     cells = [{"cell": cell, "seconds": 0.5} for cell in range(4)]
-    with workers(["0", "1"]) as address:
+    with workers(given) as address:
         swept = sweep(runs.pinned, cells, inputs={}, name="pins", cache=tmp_path, cluster=address)
     devices = {record.metrics["worker"]: record.metrics["device"] for record in swept.records}
-    assert sorted(devices.values()) == ["0", "1"]
+    assert sorted(devices.values()) == given
     assert {record.metrics["threads"] for record in swept.records} == {1}

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
 import runs
+from common import gpu_workers
 from common.errors import UserError
 from common.project import ROOT
 from common.provenance import SOURCE
@@ -238,6 +239,23 @@ def test_a_dask_cluster_gives_the_same_records(tmp_path, log):
         there = sweep(runs.square, cells(log), inputs={}, name="t", cache=tmp_path / "dask", cluster=address)
     assert there.computed == 4
     assert [(r.key, r.metrics, r.tables) for r in there.records] == [(r.key, r.metrics, r.tables) for r in here.records]
+
+
+def test_a_clusters_only_worker_is_not_this_process_and_what_kills_it_is_named_when_all_others_are_done(tmp_path, log):
+    asked = cells(log, fault="killed always", at=1)
+    with gpu_workers.workers(["0"]) as address, pytest.raises(SweepError, match=r"1 of 4 runs failed; x=1: its worker"):
+        sweep(runs.faulty, asked, inputs={}, name="t", cache=tmp_path / "cache", cluster=address)
+    assert len(list((tmp_path / "cache").glob("??/*.json"))) == 3
+    # Twice by the scheduler's own choice, twice alone; no other cell was begun twice.
+    assert sorted(lines(log)) == ["0", "1", "1", "1", "1", "2", "3"]
+
+
+def test_a_clusters_worker_killed_once_costs_one_repetition_of_what_it_ran(tmp_path, log):
+    asked = cells(log, fault="killed once", at=2)
+    with gpu_workers.workers(["0", "1"]) as address:
+        swept = sweep(runs.faulty, asked, inputs={}, name="t", cache=tmp_path / "cache", cluster=address)
+    assert [record.metrics["square"] for record in swept.records] == [0, 1, 4, 9]
+    assert sorted(lines(log)) == ["0", "1", "2", "2", "3"]
 
 
 def test_workers_that_die_before_they_begin_stop_the_sweep(tmp_path, log):

@@ -64,9 +64,40 @@ class Pool:
 
         Raises `Unfit`, a `UserError`, where the workers can do none of them.
         """
+        for job in jobs:
+            self._started(job.key).unlink(missing_ok=True)
+        yield from self._on_cluster(jobs) if self.cluster else self._here(jobs)
+
+    def _on_cluster(self, jobs: list[Job]) -> Iterator[Job | Failure]:
+        """By Dask itself: joblib would do the runs in this process where there is one worker, and end with a lost one.
+
+        What the scheduler gives up, since workers died with it, runs alone at last: so no cell is blamed for another's
+        killing the worker that they shared.
+        """
+        from distributed import Client, Future, as_completed
+        from distributed.scheduler import KilledWorker
+
+        device = os.environ.get(DEVICE)
+        with Client(self.cluster, set_as_default=False) as client:
+
+            def begun(job: Job) -> Future:
+                return client.submit(self._cell, job, os.getpid(), device, pure=False)
+
+            waiting = {begun(job): job for job in jobs}
+            given_up = []
+            for future in as_completed(list(waiting), loop=client.loop):
+                job = waiting.pop(future)
+                if isinstance(future.exception(), KilledWorker):
+                    given_up.append(job)
+                else:
+                    yield self._ended(job, future.result()[1])
+            for job in given_up:
+                future = begun(job)
+                lost = isinstance(future.exception(), KilledWorker)
+                yield self._killed(job) if lost else self._ended(job, future.result()[1])
+
+    def _here(self, jobs: list[Job]) -> Iterator[Job | Failure]:
         waiting = {job.key: job for job in jobs}
-        for key in waiting:
-            self._started(key).unlink(missing_ok=True)
         while waiting:
             before = len(waiting)
             try:
@@ -86,24 +117,28 @@ class Pool:
             yield from self._batch([job], waiting)
         except BrokenProcessPool:
             del waiting[job.key]
-            log = self._log(job.key, "the worker was killed twice while it ran this cell\n")
-            yield Failure(job, "its worker was killed twice (out of memory?)", log)
+            yield self._killed(job)
 
     def _batch(self, jobs: list[Job], waiting: dict[str, Job]) -> Iterator[Job | Failure]:
-        here = {"backend": "loky", "inner_max_num_threads": 1}
-        with joblib.parallel_config(**({"backend": "dask", "scheduler_host": self.cluster} if self.cluster else here)):
+        with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
             # Made in here, where it takes the backend. loky's pool outlives a call; a broken or interrupted one is
             # replaced by joblib itself.
             parallel = joblib.Parallel(
                 n_jobs=max(2, min(self.workers, len(jobs))),  # one would run in this very process and could kill it
                 return_as="generator_unordered",
-                pre_dispatch="all" if self.cluster else self.workers,
+                pre_dispatch=self.workers,
                 batch_size=1,
             )
             device = os.environ.get(DEVICE)
             for key, reason in parallel(joblib.delayed(self._cell)(job, os.getpid(), device) for job in jobs):
-                job = waiting.pop(key)
-                yield job if reason is None else Failure(job, reason, self._failed(key))
+                yield self._ended(waiting.pop(key), reason)
+
+    def _ended(self, job: Job, reason: str | None) -> Job | Failure:
+        return job if reason is None else Failure(job, reason, self._failed(job.key))
+
+    def _killed(self, job: Job) -> Failure:
+        log = self._log(job.key, "the worker was killed twice while it ran this cell\n")
+        return Failure(job, "its worker was killed twice (out of memory?)", log)
 
     def _cell(self, job: Job, parent: int, device: str | None = None) -> tuple[str, str | None]:
         if not self.cluster:
