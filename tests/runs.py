@@ -57,6 +57,13 @@ def pinned(cell: int, seconds: float) -> dict:
     return {"device": os.environ["CUDA_VISIBLE_DEVICES"], "worker": os.getpid(), "threads": torch.get_num_threads()}
 
 
+def computed_on(cell: int, choose: bool) -> dict:
+    from accelerate import PartialState
+
+    told = os.environ.get("ACCELERATE_TORCH_DEVICE")
+    return {"told": told, "device": str(PartialState().device) if choose else None}
+
+
 def count_text(x: int, log: str, text: Path) -> dict:
     _note(log, f"{x}")
     return {"length": len(text.read_text()) * x}

@@ -19,6 +19,7 @@ from joblib.externals.loky.process_executor import BrokenProcessPool
 import runs
 from common import gpu_workers
 from common.errors import UserError
+from common.machine import DEVICE
 from common.project import ROOT
 from common.provenance import SOURCE
 from common.sweep import SweepError, folders, grid, sweep
@@ -256,6 +257,25 @@ def test_a_clusters_worker_killed_once_costs_one_repetition_of_what_it_ran(tmp_p
         swept = sweep(runs.faulty, asked, inputs={}, name="t", cache=tmp_path / "cache", cluster=address)
     assert [record.metrics["square"] for record in swept.records] == [0, 1, 4, 9]
     assert sorted(lines(log)) == ["0", "1", "2", "2", "3"]
+
+
+def test_a_clusters_worker_computes_where_each_sweep_says_or_is_refused_when_it_has_chosen(tmp_path, monkeypatch):
+    def told(cell, choose, device=None):
+        monkeypatch.setenv(DEVICE, device) if device else monkeypatch.delenv(DEVICE, raising=False)
+        asked = [{"cell": cell, "choose": choose}]
+        swept = sweep(runs.computed_on, asked, inputs={}, name="t", cache=tmp_path, cluster=address)
+        return swept.records[0].metrics
+
+    monkeypatch.delenv(DEVICE)  # nor does the worker have any
+    with gpu_workers.workers(["0"]) as address:
+        assert told(0, False, "meta") == {"told": "meta", "device": None}
+        assert told(1, False) == {"told": None, "device": None}
+        assert told(2, True, "meta") == {"told": "meta", "device": "meta"}
+        with pytest.raises(UserError, match=r"computes on meta by now, not on cpu: restart the cluster's workers"):
+            told(3, True)
+        with pytest.raises(UserError, match=r"computes on meta by now, not on cpu"):
+            told(3, True, "cpu")
+        assert told(4, True, "meta") == {"told": "meta", "device": "meta"}
 
 
 def test_workers_that_die_before_they_begin_stop_the_sweep(tmp_path, log):

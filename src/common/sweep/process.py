@@ -1,9 +1,12 @@
-"""What a worker's process is, before and after a run."""
+"""What a worker's process is, before and after a run: its code, its device."""
 
+import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from common.errors import UserError
+from common.machine import DEVICE
 from common.provenance import PACKAGE, SOURCE
 from common.sweep.records import code_of
 
@@ -32,3 +35,32 @@ def _as_begun(path: Path) -> str:
     if path not in _BEGUN:
         _BEGUN[path] = path.read_text()
     return _BEGUN[path]
+
+
+def compute_on(device: str | None) -> None:
+    """Have accelerate choose `device`, or without one what it would here; `Unfit` where it has chosen another before.
+
+    A cluster's worker outlives the sweep that it worked for, and the next one's scale may need another device.
+    """
+    own = _own_device()
+    wanted = device or own
+    if wanted == os.environ.get(DEVICE):
+        return
+    import torch
+    from accelerate import PartialState
+
+    if PartialState._shared_state:  # it has chosen, and does so once
+        state = PartialState()
+        asked = torch.device(wanted) if wanted else state.default_device
+        if (asked.type, asked.index or 0) != (state.device.type, state.device.index or 0):
+            raise Unfit(f"a worker computes on {state.device} by now, not on {asked}: restart the cluster's workers")
+    if wanted is None:
+        del os.environ[DEVICE]
+    else:
+        os.environ[DEVICE] = wanted
+
+
+@cache
+def _own_device() -> str | None:
+    """What this process's environment said before it was told a device."""
+    return os.environ.get(DEVICE)

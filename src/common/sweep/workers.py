@@ -20,7 +20,7 @@ from common.files import atomic_folder, digest, write_atomic
 from common.machine import DEVICE
 from common.processes import exit_with, in_turn
 from common.provenance import hardware
-from common.sweep.process import Unfit, check_code
+from common.sweep.process import Unfit, check_code, compute_on
 from common.sweep.records import Cache, Record
 
 
@@ -143,10 +143,9 @@ class Pool:
     def _cell(self, job: Job, parent: int, device: str | None = None) -> tuple[str, str | None]:
         if not self.cluster:
             exit_with(parent)
-        if device:  # a cluster's workers know nothing of it
-            os.environ[DEVICE] = device
         try:
             write_atomic(self._started(job.key), json.dumps(job.cell, sort_keys=True))
+            compute_on(device)
             import torch  # after the mark: a worker that dies while it loads is known to have begun this cell
 
             torch.set_num_threads(1)
