@@ -64,6 +64,10 @@ def computed_on(cell: int, choose: bool) -> dict:
     return {"told": told, "device": str(PartialState().device) if choose else None}
 
 
+def filling(megabytes: int) -> dict:
+    return {"bytes": len(b"1" * (megabytes * 2**20)), "worker": os.getpid()}
+
+
 def count_text(x: int, log: str, text: Path) -> dict:
     _note(log, f"{x}")
     return {"length": len(text.read_text()) * x}

@@ -278,6 +278,19 @@ def test_a_clusters_worker_computes_where_each_sweep_says_or_is_refused_when_it_
         assert told(4, True, "meta") == {"told": "meta", "device": "meta"}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process can't forget its peak")
+def test_the_memory_of_a_run_is_its_own_and_not_that_of_the_run_before_in_its_worker(tmp_path):
+    with gpu_workers.workers(["0"]) as address:
+        several = [
+            sweep(runs.filling, [{"megabytes": size}], inputs={}, name="t", cache=tmp_path, cluster=address).records[0]
+            for size in (10, 400, 20)
+        ]
+    little, much, again = (record.timing["memory_mb"] for record in several)
+    assert len({record.metrics["worker"] for record in several}) == 1
+    assert much - little == pytest.approx(390, abs=40)
+    assert again - little == pytest.approx(10, abs=40)
+
+
 def test_workers_that_die_before_they_begin_stop_the_sweep(tmp_path, log):
     job = Job("key", "", {"x": 1, "log": str(log)}, {})
     pool = Pool(runs.square, Cache(tmp_path), 2)

@@ -1,7 +1,10 @@
-"""What a worker's process is, before and after a run: its code, its device."""
+"""What a worker's process is, before and after a run: its code, its device, its memory."""
 
 import os
+import resource
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -42,7 +45,7 @@ def compute_on(device: str | None) -> None:
 
     A cluster's worker outlives the sweep that it worked for, and the next one's scale may need another device.
     """
-    own = _own_device()
+    own = _own_device()  # before anything is told it
     wanted = device or own
     if wanted == os.environ.get(DEVICE):
         return
@@ -64,3 +67,18 @@ def compute_on(device: str | None) -> None:
 def _own_device() -> str | None:
     """What this process's environment said before it was told a device."""
     return os.environ.get(DEVICE)
+
+
+def forget_peak_memory() -> None:
+    """Have `peak_memory_mb` tell of what follows alone, where the system can: on Linux."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory_mb() -> int:
+    """The most main memory that this process had at once."""
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) // 1024
+    # Linux counts in KiB, macOS in bytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "linux" else 1024**2)

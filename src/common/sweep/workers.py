@@ -3,9 +3,7 @@
 import contextlib
 import json
 import os
-import resource
 import shutil
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -20,7 +18,7 @@ from common.files import atomic_folder, digest, write_atomic
 from common.machine import DEVICE
 from common.processes import exit_with, in_turn
 from common.provenance import hardware
-from common.sweep.process import Unfit, check_code, compute_on
+from common.sweep.process import Unfit, check_code, compute_on, forget_peak_memory, peak_memory_mb
 from common.sweep.records import Cache, Record
 
 
@@ -164,6 +162,7 @@ class Pool:
 
     def _do(self, job: Job) -> None:
         check_code(self.run, job.code)
+        forget_peak_memory()
         begun = time.perf_counter()
         scratch, files = self.cache.folder / "scratch" / job.key, self.cache.files(job.key)
         taken = signature(self.run).parameters
@@ -180,7 +179,7 @@ class Pool:
         tables = {name: value for name, value in metrics.items() if isinstance(value, dict)}
         timing = {
             "seconds": round(time.perf_counter() - begun, 2),
-            "memory_mb": _peak_memory_mb(),
+            "memory_mb": peak_memory_mb(),
             "hardware": hardware(),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
@@ -198,8 +197,3 @@ class Pool:
     def _log(self, key: str, text: str) -> Path:
         write_atomic(self._failed(key), text)
         return self._failed(key)
-
-
-def _peak_memory_mb() -> int:
-    # Linux counts in KiB, macOS in bytes.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "linux" else 1024**2)
