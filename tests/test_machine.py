@@ -253,9 +253,25 @@ def test_a_family_that_goes_step_by_step_counts_by_the_tokens_of_a_short_text():
     assert footprint(Training("toy", "xlstm", make, 1, 64)).activations == pytest.approx(2 * one.activations)
 
 
-def test_a_study_that_trains_what_is_not_known_is_refused():
+def test_a_study_that_trains_what_is_not_known_is_refused(monkeypatch):
+    monkeypatch.setattr(studies, "forked_from", lambda study: None)
     with pytest.raises(UserError, match="of coins it is not known what it trains, known: alignment"):
         trainings("coins", "gpu")
+
+
+def test_a_fork_and_a_forks_fork_take_what_their_own_knobs_say_by_the_kind_of_their_parent(monkeypatch):
+    monkeypatch.setattr(studies, "forked_from", {"wider": "wide", "wide": "quantization"}.get)
+    knobs = section("tiny", "quantization")
+    own = knobs | {"schedule": knobs["schedule"] | {"batch_size": 3 * knobs["schedule"]["batch_size"]}}
+    for module in (studies, examining):
+        told = lambda scale, name: own if name == "wider" else section(scale, name)  # noqa: E731
+        monkeypatch.setattr(module, "section", told)
+    found, parents = trainings("wider", "tiny"), trainings("quantization", "tiny")
+    assert [(each.study, each.name, each.rows) for each in found] == [
+        ("wider", each.name, 3 * each.rows) for each in parents
+    ]
+    assert examination("wider", "tiny").activations > 2 * examination("quantization", "tiny").activations
+    assert largest("wider", "tiny") > largest("quantization", "tiny")
 
 
 def test_scales_without_a_machine_need_none():

@@ -14,6 +14,7 @@ from common.errors import UserError
 from common.expansion.sizes import grown_sizes, resized
 from common.footprint.counting import Training
 from common.models import new_language_model
+from common.notebooks import forked_from
 from common.scales import section
 
 PAIR = 2  # completions of a preference pair
@@ -22,10 +23,18 @@ Knobs = Mapping[str, Any]
 
 
 def trainings(study: str, scale: str) -> list[Training]:
-    """The language models that a study trains at a scale, each at its largest batch; `UserError` for another study."""
-    if study not in OF_STUDY:
-        raise UserError(f"of {study} it is not known what it trains, known: {', '.join(OF_STUDY)}")
-    return [Training(study, *each) for each in OF_STUDY[study](section(scale, study), scale)]
+    """The language models that a study trains at a scale, each at its largest batch; `UserError` as `kind_of`."""
+    return [Training(study, *each) for each in OF_STUDY[kind_of(study)](section(scale, study), scale)]
+
+
+def kind_of(study: str) -> str:
+    """Which of the known studies a study is, or was forked from; `UserError` where it is neither."""
+    if study in OF_STUDY:
+        return study
+    parent = forked_from(study)
+    if parent is None:
+        raise UserError(f"of {study} it is not known what it trains, known: {', '.join(OF_STUDY)} and their forks")
+    return kind_of(parent)
 
 
 def _plain(shape: Knobs, vocab_size: int) -> Callable[[], nn.Module]:
