@@ -237,4 +237,4 @@ def test_no_run_depends_on_how_memory_is_counted():
         for path in (SOURCE / "common").rglob("*.py")
         if any(name.startswith("common.footprint") for name in imports(ast.parse(path.read_text())))
     }
-    assert users == {"cli.py", "footprint"}
+    assert users == {"devices.py", "footprint"}

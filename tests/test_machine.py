@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -10,11 +11,11 @@ import torch
 from transformers import AutoModelForCausalLM, MistralConfig, RobertaConfig
 
 import runs
+from common import devices, hub, machine, stage
 from common import footprint as foot
-from common import machine
 from common.architectures import Shape, build
 from common.cells import checked_cells
-from common.cli import _ready
+from common.cli import _check_ready
 from common.environment import CLUSTER
 from common.errors import UserError
 from common.footprint import (
@@ -309,19 +310,71 @@ def test_a_gpu_sold_as_24_gb_is_enough_and_carries_every_run(scale):
         assert packed(gpu(needs(scale).memory_gb), int(total * GIB), cores=1) == 1, name
 
 
-def test_what_each_study_takes_is_asked_before_any_runs_and_workers_get_the_gpus_names(monkeypatch):
+@pytest.fixture
+def taken(monkeypatch):
+    """GB of each study's largest run, on a machine with three GPUs, the first too small, and four cores."""
     monkeypatch.delenv(CLUSTER, raising=False)
     monkeypatch.setattr(machine, "gpus", lambda: [gpu(4, "0"), gpu(80, "3"), gpu(24, "GPU-8f")])
-    monkeypatch.setattr("common.sweep.cores", lambda: 4)
+    monkeypatch.setattr(devices, "cores", lambda: 4)
     taken = dict.fromkeys(every_study(), 18) | {"quantization": 2}
     monkeypatch.setattr(foot, "largest", lambda study, scale: taken[study] * GIB)
-    found = _ready("gpu", "")
-    assert set(found) == {study for at, study in EVERY if at == "gpu"}
-    assert found["quantization"] == ["3", "3", "GPU-8f", "GPU-8f"]
-    assert found["merging"] == ["3", "3", "GPU-8f"]
+    return taken
+
+
+def test_what_each_study_takes_is_asked_before_any_runs(taken, monkeypatch):
+    _check_ready("gpu", "")
     taken["expansion"] = 22  # the last of them
     with pytest.raises(UserError, match=r"a run takes 22.6 GB, GPU GPU-8f \(toy\) has 21.6 GB to give"):
-        _ready("gpu", "")
+        _check_ready("gpu", "")
+    monkeypatch.setenv(CLUSTER, "tcp://elsewhere:1")
+    _check_ready("gpu", "")
+
+
+@pytest.fixture
+def pinned(taken, monkeypatch, tmp_path):
+    """By which GPUs workers were started, and what runs were told of a cluster meanwhile."""
+    found = []
+
+    @contextmanager
+    def workers(chosen):
+        found.append(chosen)
+        yield "tcp://workers:1"
+        found.append("ended")
+
+    monkeypatch.setattr(devices, "workers", workers)
+    monkeypatch.setattr(stage, "BUILD", tmp_path)
+    monkeypatch.setattr(stage, "_study", lambda study, scale: found.append(os.environ.get(CLUSTER)))
+    monkeypatch.setattr(hub, "check_read", lambda scale, names: {})
+    return found
+
+
+@pytest.mark.parametrize(
+    ("study", "names"), [("quantization", ["3", "3", "GPU-8f", "GPU-8f"]), ("merging", ["3", "3", "GPU-8f"])]
+)
+def test_a_stage_has_a_studys_runs_done_by_workers_that_have_the_gpus_names(pinned, study, names):
+    stage.study(study, "gpu")
+    assert pinned == [names, "tcp://workers:1", "ended"]
+    assert CLUSTER not in os.environ
+
+
+def test_a_stage_starts_no_workers_where_the_user_names_a_cluster_or_no_gpu_is_needed(pinned, monkeypatch):
+    stage.study("quantization", "tiny")
+    monkeypatch.setenv(CLUSTER, "tcp://elsewhere:1")
+    stage.study("quantization", "gpu")
+    assert pinned == [None, "tcp://elsewhere:1"]
+
+
+def test_exported_models_are_trained_by_workers_that_have_room_for_any_of_them(pinned, taken, monkeypatch):
+    taken["bases"] = 36  # twice merging's
+    monkeypatch.setattr(machine, "gpus", lambda: [gpu(80, "3")])
+
+    def asked(*_, cluster, **__):
+        raise UserError(f"sent to {cluster}")
+
+    monkeypatch.setattr("common.export.sweep", asked)
+    with pytest.raises(UserError, match="sent to tcp://workers:1"):
+        stage.checkpoints("gpu")
+    assert pinned == [["3"]]
 
 
 @pytest.mark.parametrize("lora", [None, {}])
