@@ -216,10 +216,8 @@ def verify(
     """
     from common.verification import report
 
-    if study and study not in studies():
-        raise UserError(f"there is no study {study!r}; allowed: {', '.join(studies())}")
     scale = scale or own_scale()
-    level = report.show(report.verify([study] if study else studies(), scale, against), scale, against)
+    level = report.show(report.verify(_chosen(scale, study), scale, against), scale, against)
     raise typer.Exit(level)
 
 
@@ -234,7 +232,9 @@ def readme() -> None:
 @app.command()
 def restore() -> None:
     """Let params.yaml name its own scale again, after a `make figures SCALE=…` that was killed."""
-    restore_scale()
+    lock = BUILD / "locks" / "figures"
+    with only_one(lock, _holder(lock)):  # a command that runs has the scale for as long as it takes
+        restore_scale()
     sys.stdout.write(f"params.yaml: scale {current_scale()}\n")
 
 
