@@ -1,5 +1,6 @@
 """Sweeps: what a grid gives, what the cache spares, what faults cost."""
 
+import hashlib
 import os
 import shutil
 import signal
@@ -96,6 +97,33 @@ def test_a_damaged_cache_file_is_noticed_and_only_its_cell_runs_again(tmp_path, 
     assert lines(log).count("2") == 2
     assert len(lines(log)) == 5
     assert f"damaged cache file {path.name}" in capsys.readouterr().err
+
+
+def test_a_damaged_cache_file_that_another_process_has_removed_meanwhile_is_not_there(tmp_path, log):
+    swept = do(runs.square, cells(log), tmp_path)
+    cache = Cache(tmp_path / "cache")
+    path = cache.path(swept.records[2].key)
+    path.write_text("torn")
+    assert cache.read(swept.records[2].key, lambda line: path.unlink()) is None
+
+
+def checked(body):
+    return f"{hashlib.sha256(body.encode()).hexdigest()}\n{body}\n"
+
+
+@pytest.mark.parametrize("text", ["", "torn", "x\n[1]", "x\n{}", checked("[1]"), checked('{"run": "square"}'), None])
+def test_times_of_the_past_are_those_of_whole_records(tmp_path, log, monkeypatch, text):
+    first = do(runs.square, cells(log)[:3], tmp_path)
+    cache = Cache(tmp_path / "cache")
+    path = cache.path(first.records[1].key)
+    if text is None:  # gone once it was listed
+        listed = list(cache.folder.glob("*/*.json"))
+        monkeypatch.setattr(Path, "glob", lambda *_: listed)
+        path.unlink()
+    else:
+        path.write_text(text)
+    found = sorted(cell["x"] for cell, _ in cache.timings("square"))
+    assert found == [0, 2]
 
 
 def test_a_cache_file_under_another_runs_name_is_not_believed(tmp_path, log):

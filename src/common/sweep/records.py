@@ -147,7 +147,7 @@ class Cache:
             return None
         except (ValueError, TypeError) as error:
             warn(f"damaged cache file {path.name} ({error}): this run is done again")
-            path.unlink()
+            path.unlink(missing_ok=True)  # another process may have been told the same
             return None
         return record
 
@@ -156,11 +156,11 @@ class Cache:
         found = []
         for path in self.folder.glob("*/*.json"):
             try:
-                body = json.loads(path.read_text().partition("\n")[2])
-            except ValueError:  # damaged: `read` tells the user where it matters
+                record = read_record(path)
+            except (FileNotFoundError, ValueError, TypeError):  # gone, or damaged: `read` says so where it matters
                 continue
-            if body.get("run") == run:
-                found.append((body["cell"], body["timing"]))
+            if record.run == run:
+                found.append((record.cell, record.timing))
         return found
 
 
