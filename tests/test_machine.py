@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, MistralConfig, RobertaConfig
 
 import runs
-from common import devices, hub, machine, stage
+from common import cli, devices, hub, machine, stage
 from common import footprint as foot
 from common.architectures import Shape, build
 from common.cells import checked_cells
@@ -328,6 +328,24 @@ def test_what_each_study_takes_is_asked_before_any_runs(taken, monkeypatch):
         _check_ready("gpu", "")
     monkeypatch.setenv(CLUSTER, "tcp://elsewhere:1")
     _check_ready("gpu", "")
+
+
+def test_a_plan_counts_the_workers_that_would_start(taken, monkeypatch):
+    asked = []
+    monkeypatch.setattr(cli, "_prepared", lambda scale, study: nullcontext((scale, [study])))
+    monkeypatch.setattr("common.planning.plan", lambda study, scale, workers, by_then: asked.append(workers) or "")
+
+    def planned(study, scale):
+        cli.plan(study, scale)
+        return asked.pop()
+
+    assert planned("merging", "gpu") == 3
+    assert planned("merging", "laptop") == 4
+    monkeypatch.setattr(machine, "gpus", lambda: [])  # on one as small as the scale allows
+    assert planned("quantization", "gpu") == 4  # cores; of 2.6 GB more would fit
+    assert planned("merging", "gpu") == 1
+    monkeypatch.setenv(CLUSTER, "tcp://elsewhere:1")
+    assert planned("merging", "gpu") == 4
 
 
 @pytest.fixture

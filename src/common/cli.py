@@ -245,12 +245,12 @@ def plan(
 ) -> None:
     """Say what `dvc repro` and `make figures` would run and why, how long it takes and with how much memory."""
     with _prepared(scale, study) as (scale, chosen):
+        from common.devices import worker_count
         from common.planning import plan as plan_study
-        from common.sweep import cores
 
         by_then: set[str] = set()
         for name in chosen:
-            sys.stdout.write(plan_study(name, scale, cores(), by_then) + "\n")
+            sys.stdout.write(plan_study(name, scale, worker_count(name, scale), by_then) + "\n")
 
 
 @app.command()

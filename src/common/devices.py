@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from common.environment import CLUSTER
+from common.errors import UserError
 from common.gpu_workers import packed, workers
-from common.machine import Gpu, check_machine
+from common.machine import GIB, Gpu, check_machine, needs
 from common.sweep import cores
 
 
@@ -20,6 +21,21 @@ def devices(names: Sequence[str], scale: str, found: Sequence[Gpu]) -> list[str]
 
     taken = max(largest(name, scale) for name in names)
     return [gpu.device for gpu in found for _ in range(packed(gpu, taken, max(1, cores() // len(found))))]
+
+
+def worker_count(study: str, scale: str) -> int:
+    """How many workers would do a study's runs: on this machine's GPUs or, where there are none, on those of the scale.
+
+    A cluster that the user names has as many as it has; it counts as this machine's cores.
+    """
+    wanted = needs(scale)
+    if wanted is None or CLUSTER in os.environ:
+        return cores()
+    try:
+        found = check_machine(scale)
+    except UserError:  # it is planned elsewhere than it is to run
+        found = [Gpu(str(number), "", int(wanted.memory_gb * GIB)) for number in range(wanted.gpus)]
+    return len(devices([study], scale, found))
 
 
 @contextmanager
