@@ -5,7 +5,9 @@ import subprocess
 import sys
 from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
+from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, MistralConfig, RobertaConfig
@@ -34,6 +36,10 @@ from common.gpu_workers import CONTEXT, packed, workers
 from common.machine import VISIBLE, Gpu, check_machine, needs
 from common.models import new_language_model, parameter_count
 from common.preference import recomputing
+from common.preference.adapters import Lora, attach
+from common.preference.examples import Example
+from common.preference.finetuning import tuning_batches
+from common.preference.tuning import Method, Tuning
 from common.project import ROOT
 from common.quantization.memory import training_memory
 from common.quantization.recipe import Recipe
@@ -244,6 +250,32 @@ def test_rows_precision_and_adapters_count():
     assert footprint(toy(rank=2)).gradients == 2 * 2 * (4 * 64 + 3 * 120) * 4
 
 
+@pytest.mark.parametrize(
+    ("family", "targets"),
+    [("llama", "all-linear"), ("llama", ["q_proj", "v_proj"]), ("gpt2", "all-linear"), ("gpt2", ["c_attn", "c_proj"])],
+)
+def test_an_adapter_counts_what_peft_attaches(family, targets):
+    model = new_language_model(**shape(family), vocab_size=96, tied=False, seed=0)
+    tuned = attach(model, Lora(r=3, lora_alpha=6, target_modules=targets), 0)
+    trained = sum(weight.numel() for weight in tuned.parameters() if weight.requires_grad)
+    assert footprint(toy(family, rank=3, targets=targets)).gradients == 4 * trained
+
+
+@pytest.mark.parametrize("method", get_args(Method))
+def test_an_example_has_as_many_completions_as_its_batches(method):
+    given = {"kto": {"beta": 0.1}, "simpo": {"beta": 2.0, "simpo_gamma": 0.5}, "poft": {}, "sft": {}}
+    options = {"steps": 1, "batch_size": 2, "learning_rate": 0.1, "warmup": 0} | given.get(method, {"beta": 0.1})
+    tuning = Tuning(method=method, **options)
+    examples = [Example((1, 2), ((3, number), (4, number), (5, number))) for number in (6, 7)]
+    wanted = "aligned" in tuning.loss().tensors or any(name.startswith("ref_") for name in tuning.loss().tensors)
+    columns = 1 if method == "poft" else len(tuning.loss().tensors) // 2
+    reference = np.zeros((2, columns)) if wanted else None
+    batch = tuning_batches(
+        new_language_model(**shape("llama"), vocab_size=96, tied=False, seed=0), examples, tuning, 0, 0, reference
+    )
+    assert batch(0)["tokens"].shape == (2, studies.completions(method))
+
+
 def test_a_family_that_goes_step_by_step_counts_by_the_tokens_of_a_short_text():
     def make():
         shape = Shape(hidden=16, layers=1, heads=2)
@@ -397,7 +429,7 @@ def test_exported_models_are_trained_by_workers_that_have_room_for_any_of_them(p
 
 @pytest.mark.parametrize("lora", [None, {}])
 def test_a_tuning_without_an_adapter_has_rank_nought(lora):
-    *_, rank, _ = studies._tuned("sft", None, {"batch_size": 1, "method": "sft", "lora": lora}, 16)
+    *_, rank, _, _ = studies._tuned("sft", None, {"batch_size": 1, "method": "sft", "lora": lora}, 16)
     assert rank == 0
 
 

@@ -1,6 +1,7 @@
 """What studies train at a scale: each model, and how much it sees at once."""
 
 from collections.abc import Callable, Mapping
+from inspect import signature
 from typing import Any
 
 from torch import nn
@@ -12,12 +13,12 @@ from common.bases.locating import config_of
 from common.bases.start import given_model
 from common.errors import UserError
 from common.expansion.sizes import grown_sizes, resized
-from common.footprint.counting import Training
+from common.footprint.counting import ALL_LINEAR, Training
 from common.models import new_language_model
 from common.notebooks import forked_from
+from common.preference.finetuning import COLUMNS
+from common.preference.losses import LOSSES
 from common.scales import section
-
-PAIR = 2  # completions of a preference pair
 
 Knobs = Mapping[str, Any]
 
@@ -59,8 +60,16 @@ def _given(given: Given, scale: str) -> Callable[[], nn.Module]:
 
 
 def _tuned(name: str, make: Callable[[], nn.Module], tuning: Knobs, context: int) -> tuple:
-    rows = tuning["batch_size"] * (1 if tuning["method"] == "sft" else PAIR) + tuning.get("replay_batch_size", 0)
-    return name, make, rows, context, tuning.get("precision", "no"), (tuning.get("lora") or {}).get("r", 0), True
+    rows = tuning["batch_size"] * completions(tuning["method"]) + tuning.get("replay_batch_size", 0)
+    lora = tuning.get("lora") or {}
+    targets = lora.get("target_modules", ALL_LINEAR)
+    return name, make, rows, context, tuning.get("precision", "no"), lora.get("r", 0), targets, True
+
+
+def completions(method: str) -> int:
+    """How many completions of an example a method of fine-tuning puts through the model."""
+    loss = LOSSES.get(method, LOSSES["sigmoid"])  # DPO, whose losses all take as many
+    return len(signature(loss).parameters.keys() & {*COLUMNS})
 
 
 def _bases(knobs: Knobs, scale: str) -> list[tuple]:
