@@ -316,15 +316,15 @@ def test_scales_without_a_machine_need_none():
 @pytest.mark.parametrize(
     ("found", "says"),
     [
-        ([], "the scale gpu needs 1 GPU of 21.5 GB, this machine has none; .* SCALE=gpu FROM=tables"),
-        ([gpu(8)], r"the scale gpu needs 1 GPU of 21.5 GB, GPU 0 \(toy\) has 8.0 GB"),
+        ([], "the scale gpu needs 1 GPU of 64.5 GB, this machine has none; .* SCALE=gpu FROM=tables"),
+        ([gpu(8)], r"the scale gpu needs 1 GPU of 64.5 GB, GPU 0 \(toy\) has 8.0 GB"),
     ],
 )
 def test_no_gpu_and_one_too_small_are_one_line(found, says):
     with pytest.raises(UserError, match=says) as refused:
         check_machine("gpu", found)
     assert "\n" not in str(refused.value)
-    assert check_machine("gpu", [gpu(24)]) == [gpu(24)]
+    assert check_machine("gpu", [gpu(79)]) == [gpu(79)]
 
 
 def test_a_small_gpu_beside_a_large_one_is_left_out(monkeypatch):
@@ -334,9 +334,9 @@ def test_a_small_gpu_beside_a_large_one_is_left_out(monkeypatch):
         check_machine("gpu", [gpu(80, "1"), gpu(4)])
 
 
-@pytest.mark.parametrize("scale", ["gpu", "smollm2"])
-def test_a_gpu_sold_as_24_gb_is_enough_and_carries_every_run(scale):
-    assert check_machine(scale, [gpu(21.9)])  # what the smallest of them, an A10, has to give
+@pytest.mark.parametrize(("scale", "there"), [("gpu", 79), ("smollm2", 21.9)])
+def test_a_gpu_sold_as_80_or_24_gb_is_enough_and_carries_every_run(scale, there):
+    assert check_machine(scale, [gpu(there)])  # what the smallest of them, of 24 GB an A10, have to give
     assert listed(scale)
     for name, total in listed(scale).items():
         assert packed(gpu(needs(scale).memory_gb), int(total * GIB), cores=1) == 1, name
@@ -346,6 +346,9 @@ def test_a_gpu_sold_as_24_gb_is_enough_and_carries_every_run(scale):
 def taken(monkeypatch):
     """GB of each study's largest run, on a machine with three GPUs, the first too small, and four cores."""
     monkeypatch.delenv(CLUSTER, raising=False)
+    for module in (machine, devices):
+        wanted = lambda scale: machine.Needs(gpus=1, memory_gb=21.5) if scale == "gpu" else None  # noqa: E731
+        monkeypatch.setattr(module, "needs", wanted)
     monkeypatch.setattr(machine, "gpus", lambda: [gpu(4, "0"), gpu(80, "3"), gpu(24, "GPU-8f")])
     monkeypatch.setattr(devices, "cores", lambda: 4)
     taken = dict.fromkeys(every_study(), 18) | {"quantization": 2}

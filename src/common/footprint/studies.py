@@ -1,5 +1,6 @@
 """What studies train at a scale: each model, and how much it sees at once."""
 
+import math
 from collections.abc import Callable, Mapping
 from inspect import signature
 from typing import Any
@@ -134,10 +135,15 @@ def _quantization(knobs: Knobs, scale: str) -> list[tuple]:
 
 
 NAMES = 512  # tokens of names on top of the words of hallucination's world, about
+PADDED = 3.3
+"""Tokens of hallucination's largest batch, for each that it is told: rows are as many as their kind's mean length says,
+and as long as the longest of them, in prose more than three times that.
+"""
 
 
 def _hallucination(knobs: Knobs, scale: str) -> list[tuple]:
     vocab_size, found = knobs["world"]["vocab_size"] + NAMES, []
+    tokens = PADDED * max(knobs[phase]["tokens"] for phase in ("schedule", "tuning"))
 
     def make(arm: Knobs) -> Callable[[], nn.Module]:
         size = {name: arm[name] for name in ("context", "parameters")}
@@ -146,7 +152,7 @@ def _hallucination(knobs: Knobs, scale: str) -> list[tuple]:
 
     for size, arms in {"": knobs["arms"], **knobs["smaller"]}.items():
         for name, arm in arms.items():
-            rows = -(-knobs["schedule"]["tokens"] // arm["context"])
+            rows = math.ceil(tokens / arm["context"])
             found.append((f"{name}, {size}" if size else name, make(arm), rows, arm["context"]))
     return found
 
