@@ -212,7 +212,8 @@ def test_what_foretells_a_candidates_training_takes_no_more_than_is_told_and_not
     with Peak() as peak:
         foretold(model, task, course, 0)
     training = Training("expansion", "", lambda: toy(vocab_size=256), 8, 32)
-    found = examining._examined(training, examining._expansion(knobs | {"courses": {"language": course.model_dump()}}))
+    held = examining._expansion(knobs | {"courses": {"language": course.model_dump()}})
+    found = examining._examined(training, held, beside=0)
     assert 0.5 < peak.most / found.total < 1
 
 
@@ -246,8 +247,8 @@ def test_of_a_family_that_goes_step_by_step_a_short_text_is_gone_through():
     def make():
         return build("xlstm", Shape(hidden=16, layers=1, heads=2), vocab_size=50, context=64, parameters=12_000, seed=0)
 
-    one, many = (examining._examined(Training("toy", "", make, 1, 64), examining.Held(1, ((examining.scored, rows),)))
-                 for rows in (1, 30))  # fmt: skip
+    held = [examining.Held(1, ((examining.scored, rows),)) for rows in (1, 30)]
+    one, many = (examining._examined(Training("toy", "", make, 1, 64), each, beside=0) for each in held)
     assert many.activations == pytest.approx(30 * one.activations)
 
 
