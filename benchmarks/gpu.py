@@ -139,7 +139,8 @@ def timed(training: Training, steps: int, device: torch.device, peak: float) -> 
     model = training.make()
     words = model.get_input_embeddings().weight
     count = parameter_count(model) - (0 if model.get_output_embeddings().weight is words else words.numel())
-    tuned = attach(model, Lora(r=training.rank, lora_alpha=training.rank), 0) if training.rank else model
+    lora = {"r": training.rank, "lora_alpha": training.rank, "target_modules": training.targets}
+    tuned = attach(model, Lora(**lora), 0) if training.rank else model
     optimizer = adamw(tuned, weight_decay=0.1)
     ids = torch.randint(model.config.vocab_size, (training.rows, training.length))
     run = {"optimizer": optimizer, "setting": training.name}

@@ -25,6 +25,16 @@ def slow_square(x: int, log: str, seconds: float) -> dict:
     return {"square": x * x}
 
 
+def waiting_keeper(x: int, log: str, keep: Path, scratch: Path) -> dict:
+    _note(log, f"{x}")
+    scratch.mkdir(parents=True)
+    (scratch / "half").touch()
+    while not Path(f"{log}.go").exists():
+        time.sleep(0.05)
+    (scratch / "half").rename(keep / "whole")  # which another run of the same cell would have taken away
+    return {"square": x * x}
+
+
 def faulty(x: int, log: str, fault: str, at: int) -> dict:
     _note(log, f"{x}")
     if x == at:
@@ -45,6 +55,17 @@ def pinned(cell: int, seconds: float) -> dict:
 
     time.sleep(seconds)  # so that one worker cannot do all
     return {"device": os.environ["CUDA_VISIBLE_DEVICES"], "worker": os.getpid(), "threads": torch.get_num_threads()}
+
+
+def computed_on(cell: int, choose: bool) -> dict:
+    from accelerate import PartialState
+
+    told = os.environ.get("ACCELERATE_TORCH_DEVICE")
+    return {"told": told, "device": str(PartialState().device) if choose else None}
+
+
+def filling(megabytes: int) -> dict:
+    return {"bytes": len(b"1" * (megabytes * 2**20)), "worker": os.getpid()}
 
 
 def count_text(x: int, log: str, text: Path) -> dict:

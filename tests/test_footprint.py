@@ -14,11 +14,13 @@ from common.alignment import runs as aligned
 from common.architectures import Shape, build
 from common.experts import runs as merged
 from common.experts.evaluation import Exam
-from common.footprint import Training, examination, examining, footprint, largest, trainings
+from common.footprint import Training, examination, examining, footprint, largest, studies, trainings
 from common.footprint.peak import Peak
 from common.growing.design import Course
 from common.growing.examination import foretold
 from common.growing.tasks import Task
+from common.hallucination.batches import batches_by_kind, encode
+from common.hallucination.reading import World, fit_tokenizer, texts_of
 from common.models import new_language_model, parameter_count
 from common.preference.adapters import Lora, adapter_layers, attach
 from common.provenance import SOURCE, imports
@@ -210,8 +212,27 @@ def test_what_foretells_a_candidates_training_takes_no_more_than_is_told_and_not
     with Peak() as peak:
         foretold(model, task, course, 0)
     training = Training("expansion", "", lambda: toy(vocab_size=256), 8, 32)
-    found = examining._examined(training, examining._expansion(knobs | {"courses": {"language": course.model_dump()}}))
+    held = examining._expansion(knobs | {"courses": {"language": course.model_dump()}})
+    found = examining._examined(training, held, beside=0)
     assert 0.5 < peak.most / found.total < 1
+
+
+def test_hallucinations_largest_batch_has_as_many_tokens_as_is_told_and_hardly_fewer(corpus, tmp_path):
+    knobs = section("gpu", "hallucination")
+    files = {name: corpus / f"{name}.jsonl" for name in ("facts", "sotu")}
+    fit_tokenizer(knobs["world"], keep=tmp_path, **files)
+    words = AutoTokenizer.from_pretrained(tmp_path)
+    assert len(words) <= knobs["world"]["vocab_size"] + studies.NAMES
+    fewer = World.model_validate(knobs["world"] | {"told": 1000, "exercises": 100})  # of which each is like the others
+    _, texts = texts_of(fewer, knobs["seeds"][0], **files)
+    sizes = []
+    for phase in ("schedule", "tuning"):
+        shares, tokens = knobs[phase]["shares"], knobs[phase]["tokens"]
+        kinds = {name: encode(words, texts[name], 256) for name in shares}
+        batch = batches_by_kind(kinds, shares, tokens, 0, words.pad_token_id)
+        sizes += [batch(step)["input_ids"].numel() for step in range(700)]  # all of the prose, and more
+    (training,) = (each for each in trainings("hallucination", "gpu") if each.name == "Llama")
+    assert 0.95 < max(sizes) / (training.rows * training.length) <= 1
 
 
 @pytest.mark.parametrize("study", ["alignment", "quantization"])
@@ -226,8 +247,8 @@ def test_of_a_family_that_goes_step_by_step_a_short_text_is_gone_through():
     def make():
         return build("xlstm", Shape(hidden=16, layers=1, heads=2), vocab_size=50, context=64, parameters=12_000, seed=0)
 
-    one, many = (examining._examined(Training("toy", "", make, 1, 64), examining.Held(1, ((examining.scored, rows),)))
-                 for rows in (1, 30))  # fmt: skip
+    held = [examining.Held(1, ((examining.scored, rows),)) for rows in (1, 30)]
+    one, many = (examining._examined(Training("toy", "", make, 1, 64), each, beside=0) for each in held)
     assert many.activations == pytest.approx(30 * one.activations)
 
 
@@ -237,4 +258,4 @@ def test_no_run_depends_on_how_memory_is_counted():
         for path in (SOURCE / "common").rglob("*.py")
         if any(name.startswith("common.footprint") for name in imports(ast.parse(path.read_text())))
     }
-    assert users == {"cli.py", "footprint"}
+    assert users == {"devices.py", "footprint"}

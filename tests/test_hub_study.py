@@ -22,7 +22,7 @@ from common.bases.dressing import dressed
 from common.bases.given import Given
 from common.bases.locating import located
 from common.cells import carry_out, checked_cells
-from common.cli import _ready
+from common.cli import _check_ready
 from common.errors import UserError
 from common.notebooks import read_notebook
 from common.planning import rehearsal
@@ -281,13 +281,13 @@ def test_a_folder_with_a_model_in_another_format_is_refused(models, tmp_path, sc
 
 def test_the_papers_scale_is_refused_by_what_is_missing_first(monkeypatch):
     with pytest.raises(UserError, match=r"of which merging starts from none; .*: alignment$"):
-        _ready("paper", "merging")
+        _check_ready("paper", "merging")
     with pytest.raises(UserError, match=r"^scales/paper.yaml: hub.mistral: mistralai/Mistral-7B-v0.1 has no revi"):
-        _ready("paper", "alignment")
+        _check_ready("paper", "alignment")
     monkeypatch.setattr(hub, "check_hub", lambda scale, names: None)
     monkeypatch.setattr("common.machine.gpus", lambda: [])
     with pytest.raises(UserError, match="the scale paper needs 1 GPU of 79 GB, this machine has none"):
-        _ready("paper", "alignment")
+        _check_ready("paper", "alignment")
 
 
 class Told:

@@ -3,18 +3,21 @@
 import os
 import subprocess
 import sys
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
+from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, MistralConfig, RobertaConfig
 
 import runs
+from common import cli, devices, hub, machine, stage
 from common import footprint as foot
-from common import machine
 from common.architectures import Shape, build
 from common.cells import checked_cells
-from common.cli import _ready
+from common.cli import _check_ready
 from common.environment import CLUSTER
 from common.errors import UserError
 from common.footprint import (
@@ -33,6 +36,10 @@ from common.gpu_workers import CONTEXT, packed, workers
 from common.machine import VISIBLE, Gpu, check_machine, needs
 from common.models import new_language_model, parameter_count
 from common.preference import recomputing
+from common.preference.adapters import Lora, attach
+from common.preference.examples import Example
+from common.preference.finetuning import tuning_batches
+from common.preference.tuning import Method, Tuning
 from common.project import ROOT
 from common.quantization.memory import training_memory
 from common.quantization.recipe import Recipe
@@ -243,6 +250,32 @@ def test_rows_precision_and_adapters_count():
     assert footprint(toy(rank=2)).gradients == 2 * 2 * (4 * 64 + 3 * 120) * 4
 
 
+@pytest.mark.parametrize(
+    ("family", "targets"),
+    [("llama", "all-linear"), ("llama", ["q_proj", "v_proj"]), ("gpt2", "all-linear"), ("gpt2", ["c_attn", "c_proj"])],
+)
+def test_an_adapter_counts_what_peft_attaches(family, targets):
+    model = new_language_model(**shape(family), vocab_size=96, tied=False, seed=0)
+    tuned = attach(model, Lora(r=3, lora_alpha=6, target_modules=targets), 0)
+    trained = sum(weight.numel() for weight in tuned.parameters() if weight.requires_grad)
+    assert footprint(toy(family, rank=3, targets=targets)).gradients == 4 * trained
+
+
+@pytest.mark.parametrize("method", get_args(Method))
+def test_an_example_has_as_many_completions_as_its_batches(method):
+    given = {"kto": {"beta": 0.1}, "simpo": {"beta": 2.0, "simpo_gamma": 0.5}, "poft": {}, "sft": {}}
+    options = {"steps": 1, "batch_size": 2, "learning_rate": 0.1, "warmup": 0} | given.get(method, {"beta": 0.1})
+    tuning = Tuning(method=method, **options)
+    examples = [Example((1, 2), ((3, number), (4, number), (5, number))) for number in (6, 7)]
+    wanted = "aligned" in tuning.loss().tensors or any(name.startswith("ref_") for name in tuning.loss().tensors)
+    columns = 1 if method == "poft" else len(tuning.loss().tensors) // 2
+    reference = np.zeros((2, columns)) if wanted else None
+    batch = tuning_batches(
+        new_language_model(**shape("llama"), vocab_size=96, tied=False, seed=0), examples, tuning, 0, 0, reference
+    )
+    assert batch(0)["tokens"].shape == (2, studies.completions(method))
+
+
 def test_a_family_that_goes_step_by_step_counts_by_the_tokens_of_a_short_text():
     def make():
         shape = Shape(hidden=16, layers=1, heads=2)
@@ -253,9 +286,25 @@ def test_a_family_that_goes_step_by_step_counts_by_the_tokens_of_a_short_text():
     assert footprint(Training("toy", "xlstm", make, 1, 64)).activations == pytest.approx(2 * one.activations)
 
 
-def test_a_study_that_trains_what_is_not_known_is_refused():
+def test_a_study_that_trains_what_is_not_known_is_refused(monkeypatch):
+    monkeypatch.setattr(studies, "forked_from", lambda study: None)
     with pytest.raises(UserError, match="of coins it is not known what it trains, known: alignment"):
         trainings("coins", "gpu")
+
+
+def test_a_fork_and_a_forks_fork_take_what_their_own_knobs_say_by_the_kind_of_their_parent(monkeypatch):
+    monkeypatch.setattr(studies, "forked_from", {"wider": "wide", "wide": "quantization"}.get)
+    knobs = section("tiny", "quantization")
+    own = knobs | {"schedule": knobs["schedule"] | {"batch_size": 3 * knobs["schedule"]["batch_size"]}}
+    for module in (studies, examining):
+        told = lambda scale, name: own if name == "wider" else section(scale, name)  # noqa: E731
+        monkeypatch.setattr(module, "section", told)
+    found, parents = trainings("wider", "tiny"), trainings("quantization", "tiny")
+    assert [(each.study, each.name, each.rows) for each in found] == [
+        ("wider", each.name, 3 * each.rows) for each in parents
+    ]
+    assert examination("wider", "tiny").activations > 2 * examination("quantization", "tiny").activations
+    assert largest("wider", "tiny") > largest("quantization", "tiny")
 
 
 def test_scales_without_a_machine_need_none():
@@ -267,15 +316,15 @@ def test_scales_without_a_machine_need_none():
 @pytest.mark.parametrize(
     ("found", "says"),
     [
-        ([], "the scale gpu needs 1 GPU of 21.5 GB, this machine has none; .* SCALE=gpu FROM=tables"),
-        ([gpu(8)], r"the scale gpu needs 1 GPU of 21.5 GB, GPU 0 \(toy\) has 8.0 GB"),
+        ([], "the scale gpu needs 1 GPU of 64.5 GB, this machine has none; .* SCALE=gpu FROM=tables"),
+        ([gpu(8)], r"the scale gpu needs 1 GPU of 64.5 GB, GPU 0 \(toy\) has 8.0 GB"),
     ],
 )
 def test_no_gpu_and_one_too_small_are_one_line(found, says):
     with pytest.raises(UserError, match=says) as refused:
         check_machine("gpu", found)
     assert "\n" not in str(refused.value)
-    assert check_machine("gpu", [gpu(24)]) == [gpu(24)]
+    assert check_machine("gpu", [gpu(79)]) == [gpu(79)]
 
 
 def test_a_small_gpu_beside_a_large_one_is_left_out(monkeypatch):
@@ -285,32 +334,105 @@ def test_a_small_gpu_beside_a_large_one_is_left_out(monkeypatch):
         check_machine("gpu", [gpu(80, "1"), gpu(4)])
 
 
-@pytest.mark.parametrize("scale", ["gpu", "smollm2"])
-def test_a_gpu_sold_as_24_gb_is_enough_and_carries_every_run(scale):
-    assert check_machine(scale, [gpu(21.9)])  # what the smallest of them, an A10, has to give
+@pytest.mark.parametrize(("scale", "there"), [("gpu", 79), ("smollm2", 21.9)])
+def test_a_gpu_sold_as_80_or_24_gb_is_enough_and_carries_every_run(scale, there):
+    assert check_machine(scale, [gpu(there)])  # what the smallest of them, of 24 GB an A10, have to give
     assert listed(scale)
     for name, total in listed(scale).items():
         assert packed(gpu(needs(scale).memory_gb), int(total * GIB), cores=1) == 1, name
 
 
-def test_what_each_study_takes_is_asked_before_any_runs_and_workers_get_the_gpus_names(monkeypatch):
+@pytest.fixture
+def taken(monkeypatch):
+    """GB of each study's largest run, on a machine with three GPUs, the first too small, and four cores."""
     monkeypatch.delenv(CLUSTER, raising=False)
+    for module in (machine, devices):
+        wanted = lambda scale: machine.Needs(gpus=1, memory_gb=21.5) if scale == "gpu" else None  # noqa: E731
+        monkeypatch.setattr(module, "needs", wanted)
     monkeypatch.setattr(machine, "gpus", lambda: [gpu(4, "0"), gpu(80, "3"), gpu(24, "GPU-8f")])
-    monkeypatch.setattr("common.sweep.cores", lambda: 4)
+    monkeypatch.setattr(devices, "cores", lambda: 4)
     taken = dict.fromkeys(every_study(), 18) | {"quantization": 2}
     monkeypatch.setattr(foot, "largest", lambda study, scale: taken[study] * GIB)
-    found = _ready("gpu", "")
-    assert set(found) == {study for at, study in EVERY if at == "gpu"}
-    assert found["quantization"] == ["3", "3", "GPU-8f", "GPU-8f"]
-    assert found["merging"] == ["3", "3", "GPU-8f"]
+    return taken
+
+
+def test_what_each_study_takes_is_asked_before_any_runs(taken, monkeypatch):
+    _check_ready("gpu", "")
     taken["expansion"] = 22  # the last of them
     with pytest.raises(UserError, match=r"a run takes 22.6 GB, GPU GPU-8f \(toy\) has 21.6 GB to give"):
-        _ready("gpu", "")
+        _check_ready("gpu", "")
+    monkeypatch.setenv(CLUSTER, "tcp://elsewhere:1")
+    _check_ready("gpu", "")
+
+
+def test_a_plan_counts_the_workers_that_would_start(taken, monkeypatch):
+    asked = []
+    monkeypatch.setattr(cli, "_prepared", lambda scale, study: nullcontext((scale, [study])))
+    monkeypatch.setattr("common.planning.plan", lambda study, scale, workers, by_then: asked.append(workers) or "")
+
+    def planned(study, scale):
+        cli.plan(study, scale)
+        return asked.pop()
+
+    assert planned("merging", "gpu") == 3
+    assert planned("merging", "laptop") == 4
+    monkeypatch.setattr(machine, "gpus", lambda: [])  # on one as small as the scale allows
+    assert planned("quantization", "gpu") == 4  # cores; of 2.6 GB more would fit
+    assert planned("merging", "gpu") == 1
+    monkeypatch.setenv(CLUSTER, "tcp://elsewhere:1")
+    assert planned("merging", "gpu") == 4
+
+
+@pytest.fixture
+def pinned(taken, monkeypatch, tmp_path):
+    """By which GPUs workers were started, and what runs were told of a cluster meanwhile."""
+    found = []
+
+    @contextmanager
+    def workers(chosen):
+        found.append(chosen)
+        yield "tcp://workers:1"
+        found.append("ended")
+
+    monkeypatch.setattr(devices, "workers", workers)
+    monkeypatch.setattr(stage, "BUILD", tmp_path)
+    monkeypatch.setattr(stage, "_study", lambda study, scale: found.append(os.environ.get(CLUSTER)))
+    monkeypatch.setattr(hub, "check_read", lambda scale, names: {})
+    return found
+
+
+@pytest.mark.parametrize(
+    ("study", "names"), [("quantization", ["3", "3", "GPU-8f", "GPU-8f"]), ("merging", ["3", "3", "GPU-8f"])]
+)
+def test_a_stage_has_a_studys_runs_done_by_workers_that_have_the_gpus_names(pinned, study, names):
+    stage.study(study, "gpu")
+    assert pinned == [names, "tcp://workers:1", "ended"]
+    assert CLUSTER not in os.environ
+
+
+def test_a_stage_starts_no_workers_where_the_user_names_a_cluster_or_no_gpu_is_needed(pinned, monkeypatch):
+    stage.study("quantization", "tiny")
+    monkeypatch.setenv(CLUSTER, "tcp://elsewhere:1")
+    stage.study("quantization", "gpu")
+    assert pinned == [None, "tcp://elsewhere:1"]
+
+
+def test_exported_models_are_trained_by_workers_that_have_room_for_any_of_them(pinned, taken, monkeypatch):
+    taken["bases"] = 36  # twice merging's
+    monkeypatch.setattr(machine, "gpus", lambda: [gpu(80, "3")])
+
+    def asked(*_, cluster, **__):
+        raise UserError(f"sent to {cluster}")
+
+    monkeypatch.setattr("common.export.sweep", asked)
+    with pytest.raises(UserError, match="sent to tcp://workers:1"):
+        stage.checkpoints("gpu")
+    assert pinned == [["3"]]
 
 
 @pytest.mark.parametrize("lora", [None, {}])
 def test_a_tuning_without_an_adapter_has_rank_nought(lora):
-    *_, rank, _ = studies._tuned("sft", None, {"batch_size": 1, "method": "sft", "lora": lora}, 16)
+    *_, rank, _, _ = studies._tuned("sft", None, {"batch_size": 1, "method": "sft", "lora": lora}, 16)
     assert rank == 0
 
 
@@ -352,10 +474,11 @@ def test_a_gpu_takes_as_many_runs_as_fit_and_as_there_are_cores():
         packed(large, int(90.1 * GIB) - CONTEXT, cores=16)
 
 
-def test_runs_of_a_sweep_are_done_by_workers_that_each_see_one_gpu(tmp_path):
+@pytest.mark.parametrize("given", [["0", "1"], ["3"]])
+def test_runs_of_a_sweep_are_done_by_workers_that_each_see_one_gpu(tmp_path, given):
     cells = [{"cell": cell, "seconds": 0.5} for cell in range(4)]
-    with workers(["0", "1"]) as address:
+    with workers(given) as address:
         swept = sweep(runs.pinned, cells, inputs={}, name="pins", cache=tmp_path, cluster=address)
     devices = {record.metrics["worker"]: record.metrics["device"] for record in swept.records}
-    assert sorted(devices.values()) == ["0", "1"]
+    assert sorted(devices.values()) == given
     assert {record.metrics["threads"] for record in swept.records} == {1}

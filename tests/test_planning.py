@@ -169,15 +169,31 @@ def stamped(tmp_path, monkeypatch):
     (tmp_path / "scales").mkdir()
     (tmp_path / "scales/tiny.yaml").write_text("some: {}\n")
     (tmp_path / "dvc.lock").write_text("stages: {}\n")
-    work, same = tmp_path / "work", dict.fromkeys(reasons.STAMP, "0" * 64)
+    same = dict.fromkeys(reasons.STAMP, "0" * 64)
+    executed(tmp_path / "work", "key,hardware\na,Linux\n").publish(same)
+    return lambda: reasons.Changes("some", "tiny", same, tmp_path)
+
+
+def executed(work, timing):
     (work / "results").mkdir(parents=True)
     (work / "figures").mkdir()
-    (work / "results/timing.csv").write_text("key,hardware\na,Linux\n")
+    (work / "results/timing.csv").write_text(timing)
     told = nbformat.v4.new_output("stream", text="AVX512\n")
     last = nbformat.v4.new_code_cell("", outputs=[told])
     nbformat.write(nbformat.v4.new_notebook(cells=[last]), work / "notebook.ipynb")
-    runner.Executed("some", "tiny", work).publish(same)
-    return lambda: reasons.Changes("some", "tiny", same, tmp_path)
+    return runner.Executed("some", "tiny", work)
+
+
+@pytest.mark.parametrize(
+    ("timing", "says"),
+    [("key\na\n", "not known"), ("key,hardware\na,\nb,Linux\n", "Linux"), ("key,hardware\na,X\nb,B\n", "B; X")],
+)
+def test_hardware_is_told_as_far_as_rows_of_git_have_it(tmp_path, monkeypatch, timing, says):
+    monkeypatch.setattr(runner, "ROOT", tmp_path)
+    monkeypatch.setattr(runner, "write_manifest", lambda scale: None)
+    executed(tmp_path / "work", timing).publish({})
+    stamp = nbformat.read(tmp_path / "results/tiny/some/notebook.ipynb", 4).metadata["compendium"]
+    assert stamp["hardware"] == says
 
 
 def test_of_what_was_just_made_nothing_runs_again(stamped):

@@ -38,7 +38,7 @@ def test_dvc_and_python_are_those_beside_the_interpreter_where_no_environment_is
 )
 def test_models_are_exported_after_all_studies_and_not_after_one(monkeypatch, study, chosen, has, exports):
     stages = []
-    monkeypatch.setattr(cli, "_ready", lambda scale, study: {})
+    monkeypatch.setattr(cli, "_check_ready", lambda scale, study: None)
     monkeypatch.setattr(cli, "_prepared", lambda scale, study: nullcontext((scale, chosen)))
     monkeypatch.setattr(cli, "_dvc", lambda *arguments: stages.append(arguments[-1]))
     monkeypatch.setattr(cli, "has_section", lambda scale, name: has)

@@ -130,7 +130,7 @@ def test_a_run_that_two_sweeps_ask_for_has_one_row_of_the_first():
 
 def test_models_of_one_name_have_rows_in_the_order_in_which_they_are_asked_for():
     def kept(key):
-        return Kept(Job(key, {}, {}), None, "models")
+        return Kept(Job(key, "", {}, {}), None, "models")
 
     there = rows(record("a", "main", x=1, log="l", model="m"), record("b", "main", x=1, log="l", model="m"))
     cells = [{"x": 1, "log": "l", "model": "m"}]

@@ -165,11 +165,13 @@ def lending(tree, monkeypatch):
     for module in (scales, cli):
         monkeypatch.setattr(module, "current_scale", lambda: current_scale(tree))
     monkeypatch.setattr(cli, "studies", lambda: studies(tree))
+    monkeypatch.setattr(cli, "BUILD", tree / "build")
     return note
 
 
 def test_commands_that_only_read_use_the_scale_that_is_the_users_own_while_another_is_lent(lending, monkeypatch):
     asked = []
+    monkeypatch.setattr(cli, "_chosen", lambda scale, study: [study])
     monkeypatch.setattr("common.verification.report.verify", lambda names, scale, ref: asked.append(scale) or [])
     monkeypatch.setattr("common.verification.report.show", lambda found, scale, ref: 0)
     monkeypatch.setattr("common.comparing.compared", lambda new, scale: asked.append(scale) or "")
@@ -187,6 +189,26 @@ def test_commands_that_only_read_use_the_scale_that_is_the_users_own_while_anoth
         assert read() == {"tiny"}
         scales._name_scale("other")  # which someone chose meanwhile
         assert read() == {"other"}
+
+
+def test_of_a_scale_that_lacks_studies_the_others_are_verified(monkeypatch):
+    asked = []
+    monkeypatch.setattr("common.verification.report.verify", lambda names, scale, ref: asked.extend(names) or [])
+    monkeypatch.setattr("common.verification.report.show", lambda found, scale, ref: 0)
+    with pytest.raises(cli.typer.Exit):
+        cli.verify("", "smollm2", "HEAD")
+    assert sorted(asked) == ["alignment", "merging"]
+    with pytest.raises(UserError, match=r"smollm2.yaml has no section 'bases'"):
+        cli.verify("bases", "smollm2", "HEAD")
+
+
+def test_what_a_running_command_was_lent_is_not_restored_under_it(lending):
+    with only_one(lending.with_name("figures"), "figures"), lend_scale("mini"):
+        with pytest.raises(UserError, match=r"compendium is already running \(process \d+\)"):
+            cli.restore()
+        assert current_scale(scales.ROOT) == "mini"
+    cli.restore()
+    assert current_scale(scales.ROOT) == "tiny"
 
 
 @pytest.mark.parametrize("torn", [b"", b"tiny", b"tiny mini more", b"\xff"])

@@ -1,6 +1,8 @@
 """Sweeps: what a grid gives, what the cache spares, what faults cost."""
 
+import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,13 +18,16 @@ from hypothesis import strategies as st
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
 import runs
+from common import gpu_workers
 from common.environment import DEVICE
 from common.errors import UserError
-from common.provenance import hardware
+from common.project import ROOT
+from common.provenance import SOURCE, hardware
 from common.sweep import SweepError, folders, grid, sweep
 from common.sweep.records import (
     Cache,
     Record,
+    code_of,
     committed_records,
     content_of,
     decode,
@@ -94,6 +99,33 @@ def test_a_damaged_cache_file_is_noticed_and_only_its_cell_runs_again(tmp_path, 
     assert f"damaged cache file {path.name}" in capsys.readouterr().err
 
 
+def test_a_damaged_cache_file_that_another_process_has_removed_meanwhile_is_not_there(tmp_path, log):
+    swept = do(runs.square, cells(log), tmp_path)
+    cache = Cache(tmp_path / "cache")
+    path = cache.path(swept.records[2].key)
+    path.write_text("torn")
+    assert cache.read(swept.records[2].key, lambda line: path.unlink()) is None
+
+
+def checked(body):
+    return f"{hashlib.sha256(body.encode()).hexdigest()}\n{body}\n"
+
+
+@pytest.mark.parametrize("text", ["", "torn", "x\n[1]", "x\n{}", checked("[1]"), checked('{"run": "square"}'), None])
+def test_times_of_the_past_are_those_of_whole_records(tmp_path, log, monkeypatch, text):
+    first = do(runs.square, cells(log)[:3], tmp_path)
+    cache = Cache(tmp_path / "cache")
+    path = cache.path(first.records[1].key)
+    if text is None:  # gone once it was listed
+        listed = list(cache.folder.glob("*/*.json"))
+        monkeypatch.setattr(Path, "glob", lambda *_: listed)
+        path.unlink()
+    else:
+        path.write_text(text)
+    found = sorted(cell["x"] for cell, _ in cache.timings("square"))
+    assert found == [0, 2]
+
+
 def test_a_cache_file_under_another_runs_name_is_not_believed(tmp_path, log):
     swept = do(runs.square, cells(log), tmp_path)
     cache = Cache(tmp_path / "cache")
@@ -150,6 +182,29 @@ def test_killing_the_sweep_leaves_no_worker_and_the_next_one_resumes(tmp_path, l
     assert [record.metrics["square"] for record in swept.records] == [0, 1, 4, 9, 16, 25]
     after = lines(log)[len(before) :]
     assert {line.split()[1] for line in after if line.startswith("begin")} == {"3", "4", "5"}
+
+
+def test_of_two_sweeps_at_once_one_does_each_run_and_both_have_it(tmp_path, log):
+    program = (
+        "import runs; from pathlib import Path; from common.sweep import sweep\n"
+        f"cells = [{{'x': x, 'log': {str(log)!r}}} for x in range(3)]\n"
+        f"cache = Path({str(tmp_path / 'cache')!r})\n"
+        "swept = sweep(runs.waiting_keeper, cells, inputs={}, name='t', cache=cache, workers=2)\n"
+        "print([record.metrics['square'] for record in swept.records])\n"
+    )
+    own, outputs = os.environ | {"PYTHONPATH": f"{SOURCE}{os.pathsep}{TESTS}"}, [tmp_path / "one", tmp_path / "two"]
+    both = [
+        subprocess.Popen([sys.executable, "-c", program], env=own, stdout=path.open("w"), stderr=subprocess.STDOUT)
+        for path in outputs
+    ]
+    deadline = time.monotonic() + 60
+    while not all("3 to do" in path.read_text() for path in outputs) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    Path(f"{log}.go").touch()
+    assert [process.wait(timeout=60) for process in both] == [0, 0], [path.read_text() for path in outputs]
+    assert all(path.read_text().endswith("[0, 1, 4]\n") for path in outputs)
+    assert sorted(lines(log)) == ["0", "1", "2"]
+    assert not [path for place in ("locks", "started", "scratch") for path in (tmp_path / "cache" / place).glob("*")]
 
 
 def test_a_key_changes_with_parameters_and_content_and_not_with_places(tmp_path, log):
@@ -215,8 +270,57 @@ def test_a_dask_cluster_gives_the_same_records(tmp_path, log):
     assert [(r.key, r.metrics, r.tables) for r in there.records] == [(r.key, r.metrics, r.tables) for r in here.records]
 
 
+def test_a_clusters_only_worker_is_not_this_process_and_what_kills_it_is_named_when_all_others_are_done(tmp_path, log):
+    asked = cells(log, fault="killed always", at=1)
+    with gpu_workers.workers(["0"]) as address, pytest.raises(SweepError, match=r"1 of 4 runs failed; x=1: its worker"):
+        sweep(runs.faulty, asked, inputs={}, name="t", cache=tmp_path / "cache", cluster=address)
+    assert len(list((tmp_path / "cache").glob("??/*.json"))) == 3
+    # Twice by the scheduler's own choice, twice alone; no other cell was begun twice.
+    assert sorted(lines(log)) == ["0", "1", "1", "1", "1", "2", "3"]
+
+
+def test_a_clusters_worker_killed_once_costs_one_repetition_of_what_it_ran(tmp_path, log):
+    asked = cells(log, fault="killed once", at=2)
+    with gpu_workers.workers(["0", "1"]) as address:
+        swept = sweep(runs.faulty, asked, inputs={}, name="t", cache=tmp_path / "cache", cluster=address)
+    assert [record.metrics["square"] for record in swept.records] == [0, 1, 4, 9]
+    assert sorted(lines(log)) == ["0", "1", "2", "2", "3"]
+
+
+def test_a_clusters_worker_computes_where_each_sweep_says_or_is_refused_when_it_has_chosen(tmp_path, monkeypatch):
+    def told(cell, choose, device=None):
+        monkeypatch.setenv(DEVICE, device) if device else monkeypatch.delenv(DEVICE, raising=False)
+        asked = [{"cell": cell, "choose": choose}]
+        swept = sweep(runs.computed_on, asked, inputs={}, name="t", cache=tmp_path, cluster=address)
+        return swept.records[0].metrics
+
+    monkeypatch.delenv(DEVICE)  # nor does the worker have any
+    with gpu_workers.workers(["0"]) as address:
+        assert told(0, False, "meta") == {"told": "meta", "device": None}
+        assert told(1, False) == {"told": None, "device": None}
+        assert told(2, True, "meta") == {"told": "meta", "device": "meta"}
+        with pytest.raises(UserError, match=r"computes on meta by now, not on cpu: restart the cluster's workers"):
+            told(3, True)
+        with pytest.raises(UserError, match=r"computes on meta by now, not on cpu"):
+            told(3, True, "cpu")
+        assert told(4, True, "meta") == {"told": "meta", "device": "meta"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process can't forget its peak")
+def test_the_memory_of_a_run_is_its_own_and_not_that_of_the_run_before_in_its_worker(tmp_path):
+    with gpu_workers.workers(["0"]) as address:
+        several = [
+            sweep(runs.filling, [{"megabytes": size}], inputs={}, name="t", cache=tmp_path, cluster=address).records[0]
+            for size in (10, 400, 20)
+        ]
+    little, much, again = (record.timing["memory_mb"] for record in several)
+    assert len({record.metrics["worker"] for record in several}) == 1
+    assert much - little == pytest.approx(390, abs=40)
+    assert again - little == pytest.approx(10, abs=40)
+
+
 def test_workers_that_die_before_they_begin_stop_the_sweep(tmp_path, log):
-    job = Job("key", {"x": 1, "log": str(log)}, {})
+    job = Job("key", "", {"x": 1, "log": str(log)}, {})
     pool = Pool(runs.square, Cache(tmp_path), 2)
 
     def broken(*_):
@@ -378,7 +482,9 @@ def test_damaged_files_among_a_runs_inputs_are_made_again(tmp_path, log):
 def test_an_input_that_cannot_be_made_fails_the_sweep_with_its_own_reason(tmp_path, log):
     first = do(runs.keeper, cells(log), tmp_path)
     known = {record.key: record for record in first.records}
-    ill = replace(first.kept[0], pool=replace(first.kept[0].pool, cache=Cache(tmp_path / "b"), run=runs.keeps_nothing))
+    job, pool = first.kept[0].job, first.kept[0].pool
+    pool = replace(pool, cache=Cache(tmp_path / "b"), run=runs.keeps_nothing)
+    ill = replace(first.kept[0], job=replace(job, code=code_of(runs.keeps_nothing)), pool=pool)
     with pytest.raises(SweepError, match="the run kept no file"):
         do(runs.reader, [{"x": 1, "log": str(log)}], tmp_path / "b", {"model": ill}, committed=known)
 
@@ -392,3 +498,71 @@ def test_a_published_folder_counts_by_the_run_it_is_of_and_an_altered_one_is_ref
     (tmp_path / "a" / "0.txt").write_text("another")
     with pytest.raises(UserError, match="is not what its run left there"):
         content_of({"model": tmp_path / "a"})
+
+
+EDITED = """\
+from pathlib import Path
+from common.edited_factor import FACTOR
+
+FILE = Path(__file__).with_name("edited_factor.py")
+
+def times(x: int) -> dict:
+    return {"product": x * FACTOR}
+
+def saved_over(x: int, keep: Path) -> dict:
+    (keep / "file").write_text("something")
+    FILE.write_text("FACTOR = 100")
+    return times(x)
+"""
+ASKED = """\
+from pathlib import Path
+from common import edited
+from common.errors import UserError
+from common.sweep import sweep
+
+def ask(run):
+    try:
+        swept = sweep(run, [{"x": x} for x in (1, 2)], inputs={}, name="t", cache=Path("cache"), workers=2)
+        print([record.metrics["product"] for record in swept.records])
+    except UserError as error:
+        print(error)
+
+"""
+
+
+@pytest.fixture
+def edited(tmp_path):
+    """What a program prints that asks for runs whose source it edits; in a package of its own."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(SOURCE / "common", tmp_path / "src/common", ignore=ignored)
+    shutil.copy(ROOT / "equivalent.yaml", tmp_path)
+    (tmp_path / "src/common/edited.py").write_text(EDITED)
+    (tmp_path / "src/common/edited_factor.py").write_text("FACTOR = 1")
+
+    def printed(program):
+        command = [sys.executable, "-c", ASKED + program]
+        own = os.environ | {"PYTHONPATH": str(tmp_path / "src")}
+        ended = subprocess.run(command, cwd=tmp_path, env=own, capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout.splitlines()
+
+    return printed
+
+
+def test_code_that_is_edited_between_two_sweeps_is_not_kept_under_the_key_of_what_it_has_become(edited):
+    told = edited(
+        "ask(edited.times)\n"
+        "edited.FILE.write_text('# a comment\\nFACTOR = 1')\n"
+        "ask(edited.times)\n"
+        "edited.FILE.write_text('FACTOR = 10')\n"
+        "ask(edited.times)\n"  # the workers are there, and have what was imported before
+        "ask(edited.times)\n"
+    )
+    changed = "the source of times changed while it ran: restart the kernel, or the command"
+    assert told == ["[1, 2]", "[1, 2]", changed, "[10, 20]"]
+
+
+def test_code_that_is_edited_while_a_run_goes_on_is_kept_under_no_key(edited, tmp_path):
+    (told,) = edited("ask(edited.saved_over)\n")
+    assert told == "the source of saved_over changed while it ran: restart the kernel, or the command"
+    assert not [path for path in (tmp_path / "cache").glob("??/*") if not path.name.startswith(".")]

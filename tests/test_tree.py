@@ -23,7 +23,7 @@ FLOORS = (
     {"sweep"},
     {"bases", "expansion", "hallucination", "merging", "pairs", "preference", "quantization"},
     {"alignment", "experts", "footprint", "predictors"},
-    {"growing"},
+    {"devices", "growing"},
     {"evidence", "figures"},
     {"analysis", "plots", "scorecard"},
     {"study"},

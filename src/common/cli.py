@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import psutil
 import typer
@@ -19,9 +19,6 @@ from common.errors import UserError
 from common.processes import only_one
 from common.project import BUILD, ROOT, check_own
 from common.scales import current_scale, has_section, lend_scale, own_scale, restore_scale, section, studies
-
-if TYPE_CHECKING:
-    from common.machine import Gpu
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -54,11 +51,10 @@ def figures(
         return
     from common.sharing import EXPORTED
 
-    found = _ready(scale or own_scale(), study)
+    _check_ready(scale or own_scale(), study)
     with _prepared(scale, study) as (scale, chosen):
         for name in chosen:
-            with _workers(name, found.get(name, [])):
-                _dvc("repro", "--force", "--single-item", f"study@{name}-{scale}")
+            _dvc("repro", "--force", "--single-item", f"study@{name}-{scale}")
         # It trains what it lacks: after one study alone that would be hours of the other's runs, not asked for.
         if not study and EXPORTED & set(chosen) and all(has_section(scale, name) for name in EXPORTED):
             _dvc("repro", "--single-item", f"checkpoints/dvc.yaml:checkpoints@{scale}")
@@ -66,11 +62,10 @@ def figures(
     _compare_with_git(chosen, scale)
 
 
-def _ready(scale: str, study: str) -> dict[str, list[str]]:
-    """By study, one or all, the GPU of each worker; nothing where no GPU is needed or the user names a cluster.
+def _check_ready(scale: str, study: str) -> None:
+    """Raise `UserError` before anything runs where a study, one or all, would be refused later.
 
-    Raises `UserError` where GPUs are not there or too small for a study's largest run, or what a study names on the
-    hub cannot be had.
+    GPUs are not there or too small for its largest run, or what it names on the hub cannot be had.
     """
     from common.hub import check_hub, check_read
     from common.machine import check_machine
@@ -78,35 +73,11 @@ def _ready(scale: str, study: str) -> dict[str, list[str]]:
     chosen = _chosen(scale, study)
     check_hub(scale, check_read(scale, chosen))
     found = [] if CLUSTER in os.environ else check_machine(scale)
-    return {name: _devices(name, scale, found) for name in chosen} if found else {}
+    if found:
+        from common.devices import devices
 
-
-def _devices(study: str, scale: str, found: list["Gpu"]) -> list[str]:
-    """Each of these GPUs as many times as it has room for a study's largest run; `UserError` where one has none."""
-    from common.footprint import largest
-    from common.gpu_workers import packed
-    from common.sweep import cores
-
-    taken = largest(study, scale)
-    return [gpu.device for gpu in found for _ in range(packed(gpu, taken, max(1, cores() // len(found))))]
-
-
-@contextmanager
-def _workers(study: str, devices: list[str]) -> Iterator[None]:
-    """Workers for the runs of a study, one for each of these, which name its GPU; none where there are none."""
-    if not devices:
-        yield
-        return
-    from common.gpu_workers import workers
-
-    shared = ", ".join(str(devices.count(device)) for device in dict.fromkeys(devices))
-    sys.stderr.write(f"{study}: {len(set(devices))} GPU, {shared} runs at once on each\n")
-    with workers(devices) as address:
-        os.environ[CLUSTER] = address
-        try:
-            yield
-        finally:
-            del os.environ[CLUSTER]
+        for name in chosen:
+            devices([name], scale, found)
 
 
 def _redraw(scale: str, study: str) -> None:
@@ -245,10 +216,8 @@ def verify(
     """
     from common.verification import report
 
-    if study and study not in studies():
-        raise UserError(f"there is no study {study!r}; allowed: {', '.join(studies())}")
     scale = scale or own_scale()
-    level = report.show(report.verify([study] if study else studies(), scale, against), scale, against)
+    level = report.show(report.verify(_chosen(scale, study), scale, against), scale, against)
     raise typer.Exit(level)
 
 
@@ -263,7 +232,9 @@ def readme() -> None:
 @app.command()
 def restore() -> None:
     """Let params.yaml name its own scale again, after a `make figures SCALE=…` that was killed."""
-    restore_scale()
+    lock = BUILD / "locks" / "figures"
+    with only_one(lock, _holder(lock)):  # a command that runs has the scale for as long as it takes
+        restore_scale()
     sys.stdout.write(f"params.yaml: scale {current_scale()}\n")
 
 
@@ -274,12 +245,12 @@ def plan(
 ) -> None:
     """Say what `dvc repro` and `make figures` would run and why, how long it takes and with how much memory."""
     with _prepared(scale, study) as (scale, chosen):
+        from common.devices import worker_count
         from common.planning import plan as plan_study
-        from common.sweep import cores
 
         by_then: set[str] = set()
         for name in chosen:
-            sys.stdout.write(plan_study(name, scale, cores(), by_then) + "\n")
+            sys.stdout.write(plan_study(name, scale, worker_count(name, scale), by_then) + "\n")
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """Trained models of the studies, to be exported: by the name of their folder, with what a sweep kept of them."""
 
+import os
 from collections.abc import Callable
 from inspect import signature
 from pathlib import Path
@@ -8,6 +9,7 @@ import pandas as pd
 
 from common.analysis.merging.laboratory import Laboratory
 from common.bases.pretraining import fit_tokenizer, pretrain_base
+from common.environment import CLUSTER
 from common.project import DATA
 from common.scales import section
 from common.sweep import Kept, grid, sweep
@@ -25,7 +27,7 @@ class Trainer:
 
     def sweep(self, name: str, run: Callable[..., dict], cells: list[dict], inputs: dict) -> pd.DataFrame:
         """Runs of a grid as a table: parameters, metrics, and what was `kept`."""
-        swept = sweep(run, cells, inputs=inputs, name=name)
+        swept = sweep(run, cells, inputs=inputs, name=name, cluster=os.environ.get(CLUSTER))
         return pd.DataFrame([{**record.cell, **record.metrics} for record in swept.records]).assign(kept=swept.kept)
 
 

@@ -17,7 +17,7 @@ import yaml
 from common import git
 from common.errors import UserError
 from common.files import write_atomic
-from common.notebooks import read_notebook
+from common.notebooks import forked_from, read_notebook
 from common.overview import readme
 from common.project import ROOT
 from common.scales import read_sections, studies
@@ -98,8 +98,8 @@ def check_name(study: str, new: str, root: Path = ROOT) -> None:
 
 
 def parent_of(new: str, root: Path = ROOT) -> str:
-    """The study that `new` was forked from, as its notebook's metadata say."""
-    parent = read_notebook(root / "notebooks" / f"{new}.ipynb").metadata.get("compendium", {}).get("parent")
+    """The study that `new` was forked from; `UserError` where it is no fork or there is no such study any more."""
+    parent = forked_from(new, root)
     if not parent:
         raise UserError(f"{new} is no fork: notebooks/{new}.ipynb names no parent")
     if not (root / "notebooks" / f"{parent}.ipynb").exists():

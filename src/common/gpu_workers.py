@@ -47,6 +47,8 @@ def workers(devices: Sequence[str]) -> Iterator[str]:
         }
         for place, device in enumerate(devices)
     }
-    scheduler = {"cls": Scheduler, "options": {**local, "port": 0, "dashboard": False}}
+    # A run that killed two workers is not given to a third one.
+    options = {**local, "port": 0, "dashboard": False, "allowed_failures": 1}
+    scheduler = {"cls": Scheduler, "options": options}
     with SpecCluster(workers=spec, scheduler=scheduler, silence_logs="ERROR") as cluster:
         yield cluster.scheduler_address

@@ -9,6 +9,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from common.errors import UserError
+from common.project import ROOT
 from common.signature import parameter_names, parameters_cell
 
 CHECK = "check"  # tag of the cell that checks parameters
@@ -23,6 +24,11 @@ def read_notebook(path: Path) -> NotebookNode:
         raise UserError(f"there is no notebook {path}") from error
     except (ValueError, TypeError, AttributeError, nbformat.ValidationError) as error:
         raise UserError(f"{path} is not a notebook: {str(error).splitlines()[0]}") from error
+
+
+def forked_from(study: str, root: Path = ROOT) -> str | None:
+    """The study whose fork a study is, as its notebook's metadata say; None where it is none."""
+    return read_notebook(root / "notebooks" / f"{study}.ipynb").metadata.get("compendium", {}).get("parent")
 
 
 def canonical(notebook: NotebookNode) -> str:

@@ -10,7 +10,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
@@ -76,8 +76,13 @@ def source_digest(code: str) -> str:
     return hashlib.sha256(repr(_canonical(ast.parse(code))).encode()).hexdigest()
 
 
-def import_closure(code: Iterable[str], source: Path = SOURCE) -> dict[str, str]:
-    """Digest of each module of the package that pieces of source import, directly or through others."""
+def import_closure(
+    code: Iterable[str], source: Path = SOURCE, read: Callable[[Path], str] = Path.read_text
+) -> dict[str, str]:
+    """Digest of each module of the package that pieces of source import, directly or through others.
+
+    `read` gives a file's text.
+    """
     waiting = {name for piece in code for name in _imported(piece)}
     digests: dict[str, str] = {}
     while waiting:
@@ -90,16 +95,16 @@ def import_closure(code: Iterable[str], source: Path = SOURCE) -> dict[str, str]
         file = module_file(name, source)
         if file is None or name in digests:
             continue
-        text = file.read_text()
+        text = read(file)
         digests[name] = source_digest(text)
         package = name if file.name == "__init__.py" else ".".join(parts[:-1])
         waiting.update(_imported(text, package) - digests.keys())
     return dict(sorted(digests.items()))
 
 
-def code_digest(name: str, code: str, source: Path = SOURCE) -> str:
+def code_digest(name: str, code: str, source: Path = SOURCE, read: Callable[[Path], str] = Path.read_text) -> str:
     """Digest of a function of that name in a module's source, and of every module of the package that it imports."""
-    parts = [name, source_digest(code), *import_closure([code], source).items()]
+    parts = [name, source_digest(code), *import_closure([code], source, read).items()]
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 

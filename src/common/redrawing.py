@@ -64,7 +64,7 @@ class Rows:
         if "keep" not in signature(run).parameters:
             return Sweep(records, 0, [])
         pool = Pool(run, Cache(CACHE / "runs"), 1)  # nobody opens what was kept: it is input of runs alone
-        return Sweep(records, 0, [Kept(Job(record.key, record.cell, {}), pool, name) for record in records])
+        return Sweep(records, 0, [Kept(Job(record.key, "", record.cell, {}), pool, name) for record in records])
 
     def _row(self, found: list[Record], cell: dict[str, object], name: str, made: list[str]) -> Record:
         own = [record for record in found if record.metrics["sweep"] == name] or found

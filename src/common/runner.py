@@ -64,13 +64,14 @@ class Executed:
         """Put results and figures in their places, the executed notebook stamped among them."""
         executed = read_notebook(self.work / "notebook.ipynb")
         timing = from_csv((self.work / "results" / "timing.csv").read_text())
+        hardware = {str(row["hardware"]) for row in timing if row.get("hardware")}  # git may have rows without timing
         stamp = {
             "source": f"notebooks/{self.study}.ipynb",
             "scale": self.scale,
             **{f"{name} digest": value[:DIGITS] for name, value in fingerprint.items()},
             "versions": versions_text(versions_stamped()),
             "cpu capability": executed.cells[-1].outputs[0].text.strip(),
-            "hardware": "; ".join(sorted({str(row["hardware"]) for row in timing})),
+            "hardware": "; ".join(sorted(hardware)) or "not known",
         }
         write_atomic(self.work / "results" / "notebook.ipynb", scrubbed(executed, stamp))
         for part in ("results", "figures"):

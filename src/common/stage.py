@@ -13,7 +13,7 @@ from pathlib import Path
 import typer
 
 from common.commands import run
-from common.environment import CLUSTER, STARTER
+from common.environment import STARTER
 from common.errors import UserError
 from common.files import atomic_folder, digest, write_atomic
 from common.ledger import settle
@@ -95,15 +95,18 @@ def _some(texts: list[str], characters: int) -> list[str]:
 @app.command()
 def checkpoints(scale: str) -> None:
     """Trained models as Hugging Face folders, NAME-SEED; those that studies have trained come from the runs' cache."""
+    from common.devices import pinned_workers
     from common.export import base_models, merged_models
+    from common.sharing import EXPORTED
     from common.sweep import folders
     from common.sweep.records import publish
 
     hold_to_cpu(scale)
-    models = merged_models(scale) | base_models(scale)
-    with atomic_folder(BUILD / "checkpoints" / scale) as folder:
-        for name, kept in zip(models, folders(list(models.values())), strict=True):
-            publish(kept, folder / name)
+    with pinned_workers(sorted(EXPORTED), scale):
+        models = merged_models(scale) | base_models(scale)
+        with atomic_folder(BUILD / "checkpoints" / scale) as folder:
+            for name, kept in zip(models, folders(list(models.values())), strict=True):
+                publish(kept, folder / name)
 
 
 @app.command()
@@ -146,13 +149,11 @@ def tables(study: str, scale: str) -> None:
 @app.command()
 def study(study: str, scale: str) -> None:
     """Run a study's notebook; its results and figures appear when all of it went well."""
+    from common.devices import pinned_workers
     from common.hub import check_read
-    from common.machine import check_machine
 
     check_read(scale, [study])
-    if CLUSTER not in os.environ:
-        check_machine(scale)
-    with only_one(BUILD / "locks" / study, f"study {study}"):
+    with only_one(BUILD / "locks" / study, f"study {study}"), pinned_workers([study], scale):
         _study(study, scale)
 
 

@@ -7,7 +7,7 @@ largest layer's. A run needs a little more: the kernels' workspace, and what PyT
 it does not see what the fused kernel keeps.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +16,14 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from common.architectures.recurrence import with_parallel_scan
 from common.models import parameter_count
 from common.preference.recomputing import recomputing
 
 WORD = 4  # bytes of a float32
+ALL_LINEAR = "all-linear"  # peft's name for all linear layers but the head
 STEPWISE = ("lstm", "mamba2", "xlstm")
 """Families whose layers go through a text step by step, in Python: a short one is measured and counts by its tokens."""
 SHORT = 32  # tokens of that
@@ -37,7 +39,8 @@ class Training:
     rows: int
     length: int  # tokens
     precision: str = "no"
-    rank: int = 0  # of an adapter on all linear layers, which alone is trained; 0 where all weights are
+    rank: int = 0  # of an adapter, which alone is trained; 0 where all weights are
+    targets: str | Sequence[str] = ALL_LINEAR  # layers that have one, by the last parts of their names
     tuned: bool = False  # by common.preference.finetuning
 
 
@@ -66,7 +69,7 @@ def footprint(training: Training) -> Footprint:
     with FakeTensorMode():
         model = with_parallel_scan(AutoModelForCausalLM.from_config(config))
         count = parameter_count(model)
-        adapter = _adapter(model, training.rank)
+        adapter = _adapter(model, training.rank, training.targets)
         rows, length = seen_of(model, training.rows, training.length)
         saved, logits = (_tuning_saved if training.tuned else _saved)(model, rows, length, training.precision)
     share = training.rows * training.length / (rows * length)
@@ -86,10 +89,16 @@ def seen_of(model: PreTrainedModel, rows: int, length: int) -> tuple[int, int]:
     return (1, min(SHORT, length)) if model.config.model_type in STEPWISE else (rows, length)
 
 
-def _adapter(model: nn.Module, rank: int) -> int:
+def _adapter(model: PreTrainedModel, rank: int, targets: str | Sequence[str]) -> int:
+    """Parameters of an adapter: of each layer that has one, two matrices between its ends and the rank."""
     head = model.get_output_embeddings()
-    layers = [module for module in model.modules() if isinstance(module, nn.Linear) and module is not head]
-    return sum(rank * (layer.in_features + layer.out_features) for layer in layers)
+    linear = {name: each for name, each in model.named_modules() if isinstance(each, nn.Linear | Conv1D)}
+    layers = [
+        each
+        for name, each in linear.items()
+        if (each is not head if targets == ALL_LINEAR else name.rpartition(".")[2] in targets)
+    ]
+    return sum(rank * sum(layer.weight.shape) for layer in layers)
 
 
 def _saved(model: nn.Module, rows: int, length: int, precision: str) -> tuple[int, int]:

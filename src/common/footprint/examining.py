@@ -22,7 +22,7 @@ from common.bases.locating import named_config
 from common.connectivity import losses_of
 from common.footprint.counting import WORD, Footprint, Training, on_meta, seen_of
 from common.footprint.peak import Peak
-from common.footprint.studies import trainings
+from common.footprint.studies import kind_of, trainings
 from common.models import parameter_count
 from common.predictors import POINTS
 from common.scales import section
@@ -44,7 +44,7 @@ def examination(study: str, scale: str) -> Footprint:
     """Memory of the examination that takes most, of any of the models of a study; errors as `trainings`."""
     models = {on_meta(each).config.to_json_string(): each for each in trainings(study, scale)}
     knobs = section(scale, study)
-    held, beside = OF_STUDY[study](knobs), judges_weights(knobs, scale)
+    held, beside = OF_STUDY[kind_of(study)](knobs), judges_weights(knobs, scale)
     return max((_examined(each, held, beside) for each in models.values()), key=lambda each: each.total)
 
 

@@ -1,6 +1,8 @@
 """What studies train at a scale: each model, and how much it sees at once."""
 
+import math
 from collections.abc import Callable, Mapping
+from inspect import signature
 from typing import Any
 
 from torch import nn
@@ -12,20 +14,29 @@ from common.bases.locating import config_of
 from common.bases.start import given_model
 from common.errors import UserError
 from common.expansion.sizes import grown_sizes, resized
-from common.footprint.counting import Training
+from common.footprint.counting import ALL_LINEAR, Training
 from common.models import new_language_model
+from common.notebooks import forked_from
+from common.preference.finetuning import COLUMNS
+from common.preference.losses import LOSSES
 from common.scales import section
-
-PAIR = 2  # completions of a preference pair
 
 Knobs = Mapping[str, Any]
 
 
 def trainings(study: str, scale: str) -> list[Training]:
-    """The language models that a study trains at a scale, each at its largest batch; `UserError` for another study."""
-    if study not in OF_STUDY:
-        raise UserError(f"of {study} it is not known what it trains, known: {', '.join(OF_STUDY)}")
-    return [Training(study, *each) for each in OF_STUDY[study](section(scale, study), scale)]
+    """The language models that a study trains at a scale, each at its largest batch; `UserError` as `kind_of`."""
+    return [Training(study, *each) for each in OF_STUDY[kind_of(study)](section(scale, study), scale)]
+
+
+def kind_of(study: str) -> str:
+    """Which of the known studies a study is, or was forked from; `UserError` where it is neither."""
+    if study in OF_STUDY:
+        return study
+    parent = forked_from(study)
+    if parent is None:
+        raise UserError(f"of {study} it is not known what it trains, known: {', '.join(OF_STUDY)} and their forks")
+    return kind_of(parent)
 
 
 def _plain(shape: Knobs, vocab_size: int) -> Callable[[], nn.Module]:
@@ -50,8 +61,16 @@ def _given(given: Given, scale: str) -> Callable[[], nn.Module]:
 
 
 def _tuned(name: str, make: Callable[[], nn.Module], tuning: Knobs, context: int) -> tuple:
-    rows = tuning["batch_size"] * (1 if tuning["method"] == "sft" else PAIR) + tuning.get("replay_batch_size", 0)
-    return name, make, rows, context, tuning.get("precision", "no"), (tuning.get("lora") or {}).get("r", 0), True
+    rows = tuning["batch_size"] * completions(tuning["method"]) + tuning.get("replay_batch_size", 0)
+    lora = tuning.get("lora") or {}
+    targets = lora.get("target_modules", ALL_LINEAR)
+    return name, make, rows, context, tuning.get("precision", "no"), lora.get("r", 0), targets, True
+
+
+def completions(method: str) -> int:
+    """How many completions of an example a method of fine-tuning puts through the model."""
+    loss = LOSSES.get(method, LOSSES["sigmoid"])  # DPO, whose losses all take as many
+    return len(signature(loss).parameters.keys() & {*COLUMNS})
 
 
 def _bases(knobs: Knobs, scale: str) -> list[tuple]:
@@ -116,10 +135,15 @@ def _quantization(knobs: Knobs, scale: str) -> list[tuple]:
 
 
 NAMES = 512  # tokens of names on top of the words of hallucination's world, about
+PADDED = 3.3
+"""Tokens of hallucination's largest batch, for each that it is told: rows are as many as their kind's mean length says,
+and as long as the longest of them, in prose more than three times that.
+"""
 
 
 def _hallucination(knobs: Knobs, scale: str) -> list[tuple]:
     vocab_size, found = knobs["world"]["vocab_size"] + NAMES, []
+    tokens = PADDED * max(knobs[phase]["tokens"] for phase in ("schedule", "tuning"))
 
     def make(arm: Knobs) -> Callable[[], nn.Module]:
         size = {name: arm[name] for name in ("context", "parameters")}
@@ -128,7 +152,7 @@ def _hallucination(knobs: Knobs, scale: str) -> list[tuple]:
 
     for size, arms in {"": knobs["arms"], **knobs["smaller"]}.items():
         for name, arm in arms.items():
-            rows = -(-knobs["schedule"]["tokens"] // arm["context"])
+            rows = math.ceil(tokens / arm["context"])
             found.append((f"{name}, {size}" if size else name, make(arm), rows, arm["context"]))
     return found
 

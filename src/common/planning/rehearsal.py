@@ -48,7 +48,7 @@ class Library:
         for path in sorted(cache.folder.glob("??/*.json")):
             try:
                 record = read_record(path)
-            except (ValueError, TypeError):  # damaged: the sweep will say so, and do it again
+            except (FileNotFoundError, ValueError, TypeError):  # gone, or damaged: the sweep will do it again
                 continue
             if not record.kept or cache.files(record.key).is_dir():
                 self.cached[record.key] = record

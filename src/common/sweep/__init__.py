@@ -93,7 +93,8 @@ def sweep(
         raise UserError(f"sweep {name}: the grid is empty")
     code, content, chosen = code_of(run), _contents(inputs), _chosen(run, inputs)
     jobs = [
-        Job(key_of(cell, code, _of_cell(content, chosen, cell)), cell, _of_cell(inputs, chosen, cell)) for cell in cells
+        Job(key_of(cell, code, _of_cell(content, chosen, cell)), code, cell, _of_cell(inputs, chosen, cell))
+        for cell in cells
     ]
     if unused := chosen - {value for cell in cells for value in cell.values() if isinstance(value, str)}:
         raise UserError(f"sweep {name}: no cell names the input {', '.join(sorted(unused))}")

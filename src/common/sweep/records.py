@@ -37,12 +37,15 @@ class Record:
     kept: str | None = None
 
 
-def code_of(run: Callable) -> str:
-    """Digest of the file that defines `run` and of every module of the package that it imports, as counted in keys."""
+def code_of(run: Callable, read: Callable[[Path], str] = Path.read_text) -> str:
+    """Digest of the file that defines `run` and of every module of the package that it imports, as counted in keys.
+
+    `read` gives a file's text.
+    """
     file = getsourcefile(run)
     if run.__module__ == "__main__" or file is None:
         raise UserError(f"{run.__name__} is defined in a notebook; a run's code must be in a module to be keyed")
-    return counted(code_digest(run.__qualname__, Path(file).read_text()))
+    return counted(code_digest(run.__qualname__, read(Path(file)), read=read))
 
 
 def content_of(inputs: Mapping[str, Path]) -> dict[str, str]:
@@ -144,7 +147,7 @@ class Cache:
             return None
         except (ValueError, TypeError) as error:
             warn(f"damaged cache file {path.name} ({error}): this run is done again")
-            path.unlink()
+            path.unlink(missing_ok=True)  # another process may have been told the same
             return None
         return record
 
@@ -153,11 +156,11 @@ class Cache:
         found = []
         for path in self.folder.glob("*/*.json"):
             try:
-                body = json.loads(path.read_text().partition("\n")[2])
-            except ValueError:  # damaged: `read` tells the user where it matters
+                record = read_record(path)
+            except (FileNotFoundError, ValueError, TypeError):  # gone, or damaged: `read` says so where it matters
                 continue
-            if body.get("run") == run:
-                found.append((body["cell"], body["timing"]))
+            if record.run == run:
+                found.append((record.cell, record.timing))
         return found
 
 
