@@ -413,7 +413,17 @@ def test_a_run_that_is_held_to_the_cpu_had_no_gpu_whatever_the_machine_has(monke
     monkeypatch.setattr("torch.cuda.get_device_name", lambda: "Some GPU")
     for device, told in (("cpu", "no GPU"), ("cuda", "Some GPU")):
         monkeypatch.setenv(DEVICE, device)
-        assert hardware().endswith(f" cores, {told}")
+        assert hardware().endswith(f", {told}")
+
+
+def test_hardware_names_the_kernels_that_libraries_take():
+    program = "import numpy; from common.provenance import hardware; print(hardware())"
+    for kernels in ("Haswell", "Nehalem"):
+        environment = os.environ | {"OPENBLAS_CORETYPE": kernels, "ATEN_CPU_CAPABILITY": "default"}
+        told = subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+        ).stdout
+        assert f" cores, DEFAULT, openblas {kernels}, " in told
 
 
 def test_files_that_a_run_keeps_stay_with_its_record(tmp_path, log):

@@ -532,3 +532,11 @@ def test_means_are_held_against_each_others_intervals():
         assert means_apart(measured(values, one_row), measured(moved, one_row))[0] == expected
     assert means_apart(measured([1.0], ["a"]), measured([1.1], ["a"]))[0] == 1  # no spread is known
     assert means_apart(measured([1.0], ["a"]), measured([1.0], ["b"]))[0] == 2  # each is in one making alone
+
+
+def test_columns_in_another_order_are_the_same_columns():
+    found = compare(b"key,loss,method\na,1.0,sft\nb,2.0,dpo\n", b"key,method,loss\na,sft,1.0\nb,dpo,2.0\n")
+    assert found.notes == found.small == []
+    moved = compare(b"key,loss,method\na,1.0,sft\nb,2.0,dpo\n", b"key,method,loss\na,sft,1.0\nb,dpo,7.0\n")
+    assert [line.split(":")[0] for line in moved.notes] == ["loss"]
+    assert compare(b"key,loss\na,1.0\n", b"key,lost\na,1.0\n").notes == ["columns: gone loss, new lost"]

@@ -116,9 +116,15 @@ def versions() -> dict[str, str]:
 
 
 def hardware() -> str:
-    """The class of this machine, for who reads timings: architecture, cores, accelerator unless held to the CPU."""
-    import torch
+    """The class of this machine: architecture, cores, kernels of torch and BLAS, accelerator unless held to the CPU.
 
+    Other kernels may give other last bits.
+    """
+    import torch
+    from threadpoolctl import threadpool_info
+
+    blas = {f"{each['internal_api']} {each['architecture']}" for each in threadpool_info() if "architecture" in each}
+    kernels = ", ".join([torch.backends.cpu.get_cpu_capability(), *sorted(blas)])
     used = torch.cuda.is_available() and os.environ.get(DEVICE) != "cpu"
     accelerator = torch.cuda.get_device_name() if used else NO_GPU
-    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {accelerator}"
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {kernels}, {accelerator}"

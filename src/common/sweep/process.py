@@ -14,7 +14,7 @@ from common.provenance import PACKAGE, SOURCE
 from common.sweep.records import code_of
 
 # As this process began: what it imports later is, but for a moment, what these files hold now.
-_BEGUN = {path: path.read_text() for path in (SOURCE / PACKAGE).rglob("*.py")}
+_BEGUN = {path: path.read_text("utf-8") for path in (SOURCE / PACKAGE).rglob("*.py")}
 
 
 class Unfit(UserError):
@@ -36,7 +36,7 @@ def _as_begun(path: Path) -> str:
     """A file's text when this process began; one that is not of the package, or was not there, when first asked for."""
     path = path.resolve()
     if path not in _BEGUN:
-        _BEGUN[path] = path.read_text()
+        _BEGUN[path] = path.read_text("utf-8")
     return _BEGUN[path]
 
 

@@ -52,7 +52,9 @@ def numbers(column: pd.Series) -> pd.Series | None:
 def compare(old: bytes, new: bytes) -> Comparison:
     """Compare two CSV files by rows and columns."""
     one, other = read(old), read(new)
-    if list(one.columns) != list(other.columns):
+    if set(one.columns) == set(other.columns):
+        other = other[list(one.columns)]  # their order is that in which rows bring them up, made or taken from git
+    else:
         gone, more = (", ".join(x for x in a if x not in set(b)) for a, b in ((one, other), (other, one)))
         return Comparison(one, other, (f"columns: gone {gone or 'none'}, new {more or 'none'}",))
     if len(one) != len(other):
