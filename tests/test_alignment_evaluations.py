@@ -109,7 +109,7 @@ def merged(files, kept, method, settings, first="harmless_0", second="helpful_0"
 
 
 def test_questions_are_of_the_split_and_as_many_as_asked(files):
-    asked = Asking.model_validate(ASKING).questions(**files)
+    asked = Asking.model_validate(ASKING).questions({}, **files)
     test = {
         row["text"] for name in ("unsafe_prompts", "benign_prompts") for row in ROWS[name] if row["split"] == "test"
     }

@@ -7,6 +7,7 @@ kill before it left.
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -177,16 +178,23 @@ def test_interrupting_ends_within_seconds_and_keeps_finished_runs(probe):
     assert len(list((probe.root / ".cache/runs").glob("??/*.json"))) == 3
 
 
-def test_a_source_edited_while_the_study_runs_spoils_the_result(probe):
+@pytest.mark.parametrize(
+    ("edited", "told"),
+    [
+        ("probe.py", r"^error: probe: cell \d+: .*source of \w+ changed while it ran: restart"),
+        ("evidence/power.py", r"^error: probe: code changed while it ran; the result is not kept"),  # of no run
+    ],
+)
+def test_a_source_edited_while_the_study_runs_spoils_the_result(probe, edited, told):
     process, _, _ = started(probe, "dvc", "repro", "study@probe-tiny")
-    source = probe.root / "src/common/probe.py"
-    source.write_text(RUN + "\nMORE = 1\n")
+    source = probe.root / "src/common" / edited
+    before = source.read_text()
+    source.write_text(before + "\nMORE = 1\n")
     go(probe).touch()
     assert process.wait(timeout=60) != 0
-    output = (probe.root / "output").read_text()
-    assert "error: probe: code changed while it ran; the result is not kept" in output
+    assert re.search(told, (probe.root / "output").read_text(), re.MULTILINE)
     assert finished_results(probe) == set()
-    source.write_text(RUN)
+    source.write_text(before)
     shutil.rmtree(probe.root / ".cache/runs")
 
 
