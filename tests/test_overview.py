@@ -35,7 +35,7 @@ def project(tmp_path):
     (tmp_path / "README.md").write_text(README)
     folder = tmp_path / "results/tiny/one"
     folder.mkdir(parents=True)
-    claims = {"a": CLAIM, "b": CLAIM | {"paper": "it helps", "figure": "curves"}, "c": CLAIM | {"figure": "curves"}}
+    claims = {"a": CLAIM, "b": CLAIM | {"paper": "it helps", "figure": "curves"}, "c": CLAIM}
     (folder / "claims.json").write_text(json.dumps(claims))
     return tmp_path
 
@@ -63,11 +63,11 @@ def test_the_block_alone_is_written_and_again_is_the_same(project):
     assert text.startswith("# A\n\n<!-- results")
     assert text.endswith("<!-- end of results -->\n\n## B\n")
     assert "stale" not in text
-    assert "![one: curves](figures/tiny/one/curves.png)" in text  # two of three claims rest on it
+    assert "![one: curves](figures/tiny/one/curves.png)" in text  # the one claim of the paper's rests on it
     place = "[curves](figures/tiny/one/curves.png)"
     row = f"a \\| b<br><sub>loss</sub> | greater, 0.1 | 0.123 | [0.1, 0.2] | 7 | 0.003 | reproduced | {place} |"
     assert f"| it helps | {row}" in text
-    assert "one: [curves](figures/tiny/one/curves.csv), 2 of 3 claims" in text
+    assert "one: [curves](figures/tiny/one/curves.csv), 1 of 3 claims" in text
     assert "| one | 1 | 0 | 0 | 2 | 0 | 0 |" in text  # the paper's, ours
     assert "| two | not run yet |  |  |  |  |  |" in text
     write_readme(project)

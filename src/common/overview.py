@@ -87,12 +87,14 @@ def _damage(name: str, record: object) -> list[str]:
 
 
 def _gallery(scale: str, claims: dict[str, dict[str, dict]]) -> list[str]:
-    """The figure of each study that most of its claims rest on."""
+    """The figure of each study that most of the paper's claims rest on, or where it follows none, most claims."""
     cells = []
     for study, records in claims.items():
-        name, number = Counter(record["figure"] for record in records.values()).most_common(1)[0]
+        figures = [record["figure"] for record in records.values()]
+        papers = [record["figure"] for record in records.values() if record["paper"] is not None]
+        name, _ = Counter(papers or figures).most_common(1)[0]
         place = f"figures/{scale}/{study}/{name}"
-        shown = f"{number} of {_count(len(records))}"
+        shown = f"{figures.count(name)} of {_count(len(records))}"
         cells.append(f"![{study}: {name}]({place}.png)<br>{study}: [{name}]({place}.csv), {shown}")
     cells += [""] * (-len(cells) % ROW)
     rows = [cells[at : at + ROW] for at in range(0, len(cells), ROW)]
