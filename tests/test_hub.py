@@ -232,13 +232,17 @@ def test_items_of_other_studies_are_not_asked_for(scale, asked):
     assert calls == []
 
 
-def test_a_study_that_starts_from_nothing_of_the_hub_is_refused_and_those_that_do_are_told():
+def test_a_study_that_starts_from_nothing_of_the_hub_is_refused_and_those_that_do_are_told(monkeypatch):
     started = check_read("paper", ["alignment"])
     assert started == ["mistral", "mistral_instruct", "hh_rlhf", "beavertails", "safe_rlhf", "toxicity", "refusals"]
-    rest = [name for name in studies() if name != "alignment"]
-    says = "scales/paper.yaml names 15 .* of the hub, of which merging starts from none; .* from some: alignment$"
-    refused(says, lambda scale: check_read(scale, ["merging"]), "paper")
-    refused(f"of which {', '.join(rest)} start from none", lambda scale: check_read(scale, studies()), "paper")
+    sections = {"hub": {name: {"id": f"owner/{name}", "kind": "model", "revision": COMMIT} for name in ("one", "two")}}
+    sections |= {"alignment": {"base": {"model": "two"}}, "merging": {"base": {"family": "llama"}}, "bases": {}}
+    monkeypatch.setattr(hub, "has_section", lambda scale, name, root=ROOT: name in sections)
+    monkeypatch.setattr(hub, "section", lambda scale, name, root=ROOT: sections[name])
+    assert check_read("x", ["alignment"]) == ["two"]
+    says = "scales/x.yaml names 2 models and data sets of the hub, of which merging starts from none; .*: alignment$"
+    refused(says, lambda scale: check_read(scale, ["merging"]), "x")
+    refused("of which bases, merging start from none", lambda scale: check_read(scale, ["bases", "merging"]), "x")
 
 
 @pytest.mark.parametrize(

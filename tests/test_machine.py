@@ -48,7 +48,7 @@ from common.scales import studies as every_study
 from common.sweep import sweep
 from given_models import FURTHER, LIMIT, give_model
 
-LARGE = ("gpu", "paper", "smollm2")
+LARGE = ("gpu", "openwebtext", "paper", "smollm2")
 EVERY = [(scale, study) for scale in LARGE for study in OF_STUDY if has_section(scale, study)]
 
 
@@ -96,6 +96,15 @@ def test_models_of_the_smollm2_scale_are_the_packaged_one_and_every_training_fit
     most = max(footprint(each).total for each in found if each.rows >= 32)
     assert most > GIB
     assert packed(gpu(needs("smollm2").memory_gb), most, cores=1) == 1
+
+
+def test_gpt_2_on_the_papers_text_fits_the_stated_memory_and_no_gigabyte_less():
+    found = {each.name: parameter_count(on_meta(each)) for each in trainings("quantization", "openwebtext")}
+    assert found["gpt2"] == 124_439_808 + 50257 * 768  # GPT-2 small, and a head of its own
+    taken, stated = largest("quantization", "openwebtext"), needs("openwebtext").memory_gb
+    assert packed(gpu(stated), taken, cores=1) == 1
+    with pytest.raises(UserError, match="a run takes"):
+        packed(gpu(stated - 1), taken, cores=1)
 
 
 @pytest.fixture

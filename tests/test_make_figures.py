@@ -190,7 +190,10 @@ def test_runs_done_again_and_rows_of_git_give_the_same_and_every_parameter_reach
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["SCALE=huge"], "error: there is no scale 'huge'; allowed: gpu, laptop, mini, paper, smollm2, tiny"),
+        (
+            ["SCALE=huge"],
+            "error: there is no scale 'huge'; allowed: gpu, laptop, mini, openwebtext, paper, smollm2, tiny",
+        ),
         (["STUDY=quantisation"], "error: there is no study 'quantisation'; allowed: bases, quantization"),
     ],
 )

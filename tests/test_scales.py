@@ -69,7 +69,7 @@ def test_a_section_that_holds_no_knobs_is_refused_in_one_line(tree, text, says):
 def test_a_scale_may_have_some_studies_only():
     assert cli._chosen("smollm2", "") == ["alignment", "merging"]
     assert cli._chosen("tiny", "") == studies()
-    says = "scales/smollm2.yaml has no section 'bases'; it has machine, tokenizer, merging, alignment"
+    says = "scales/smollm2.yaml has no section 'bases'; it has machine, hub, tokenizer, merging, alignment"
     with pytest.raises(UserError, match=says):
         cli._chosen("smollm2", "bases")
     for study in ("", "bases"):

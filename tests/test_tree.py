@@ -18,7 +18,7 @@ FLOORS = (
     {"equivalence", "hub", "machine", "signature", "sources"},
     {"gpu_workers", "notebooks"},
     {"architectures", "corpus", "knowledge", "tables", "tokenizer", "models", "batches", "documents", "zoo", "units"},
-    {"packaged", "sharded", "training", "scoring", "judges"},
+    {"packaged", "sharded", "texts", "training", "scoring", "judges"},
     {"converted", "landscape", "connectivity", "digits", "distributed", "tasks"},
     {"sweep"},
     {"bases", "expansion", "hallucination", "merging", "pairs", "preference", "quantization"},

@@ -20,6 +20,7 @@ READ = {
 }
 """Files of a model that are downloaded, as `common.zoo` has them."""
 NAMING = ("model", "place")  # knobs that hold the name of an item
+TOKENIZER = "tokenizer"  # section of a scale
 Kind = Literal["model", "dataset"]
 Lacking = Literal["chat_template", "pad_token"]
 
@@ -88,7 +89,7 @@ def given(study: str, scale: str, root: Path = ROOT) -> dict[str, str]:
     A name stands for an item of the scale's section `hub`, else for a package of models.yaml. Not told are folders and
     ids that the knobs hold themselves.
     """
-    names = _named(section(scale, study, root))
+    names = named(study, scale, root)
     if not names:
         return {}
     packages = load_sources(root / "models.yaml").values()
@@ -107,10 +108,10 @@ def check_read(scale: str, chosen: Collection[str]) -> list[str]:
     found = items(scale)
     if not found:
         return []
-    read = {study: _named(section(scale, study)) & found.keys() for study in chosen}
+    read = {study: named(study, scale) & found.keys() for study in chosen}
     if strangers := [study for study, names in read.items() if not names]:
         others = [study for study in studies() if study not in read and has_section(scale, study)]
-        read |= {study: _named(section(scale, study)) & found.keys() for study in others}
+        read |= {study: named(study, scale) & found.keys() for study in others}
         readers = ", ".join(study for study, names in read.items() if names) or "none"
         raise UserError(
             f"scales/{scale}.yaml names {len(found)} models and data sets of the hub, of which {', '.join(strangers)} "
@@ -133,6 +134,20 @@ def check_hub(scale: str, names: Collection[str] | None = None) -> None:
             check_place(scale, name, each)
             if each.folder is None and not (each.kind == "model" and is_cached(each.id, each.revision)):
                 _ask(f"scales/{scale}.yaml: hub.{name}: ", each)
+
+
+def texts_of(scale: str, root: Path = ROOT) -> dict[str, object]:
+    """Others' texts by name that stand in the places of tables at a scale; none where its tokenizer is our own."""
+    knobs = section(scale, TOKENIZER, root) if has_section(scale, TOKENIZER, root) else {}
+    return knobs.get("texts") or {}
+
+
+def named(study: str, scale: str, root: Path = ROOT) -> set[str]:
+    """What a study's knobs name; of a study that reads others' texts also what these and their tokenizer do."""
+    knobs = section(scale, study, root)
+    tables = knobs.get("tables")
+    reads_texts = isinstance(tables, list) and any(name in texts_of(scale, root) for name in tables)
+    return _named(knobs) | (_named(section(scale, TOKENIZER, root)) if reads_texts else set())
 
 
 def _named(knobs: object) -> set[str]:

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import time
-from itertools import accumulate
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import typer
@@ -54,26 +54,45 @@ def corpus() -> None:
 
 @app.command()
 def tokenizer(scale: str) -> None:
-    """Training text → a tokenizer, and every split of every table as one stream of token ids."""
-    import numpy as np
+    """Training text → a tokenizer, or others' tokenizer; and every split of every text as one stream of token ids."""
+    from common.texts import save_stream
+
+    knobs = section(scale, "tokenizer")
+    folder = BUILD / "tokenizer" / scale
+    texts = _others_texts(scale, knobs, folder) if "texts" in knobs else _own_texts(scale, knobs, folder)
+    with atomic_folder(BUILD / "tokens" / scale) as streams:
+        for name, documents in texts.items():
+            save_stream(streams / f"{name}.npy", _some(documents, knobs["characters"]), folder)
+
+
+def _own_texts(scale: str, knobs: dict[str, object], folder: Path) -> dict[str, list[str]]:
     from pydantic import PositiveInt
 
     from common.tables import read_table
-    from common.tokenizer import encode_documents, train_tokenizer
+    from common.tokenizer import train_tokenizer
 
-    knobs = section(scale, "tokenizer")
     _check(f"scales/{scale}.yaml: tokenizer", knobs, tables=list[str], vocab_size=PositiveInt, characters=PositiveInt)
     texts = {
-        f"{name}-{split}": _some(documents["text"].tolist(), knobs["characters"])
+        f"{name}-{split}": documents["text"].tolist()
         for name in knobs["tables"]
         for split, documents in read_table(name).groupby("split")
     }
-    training = [text for name, documents in texts.items() if name.endswith("-train") for text in documents]
-    folder = BUILD / "tokenizer" / scale
-    train_tokenizer(training, knobs["vocab_size"], folder)
-    with atomic_folder(BUILD / "tokens" / scale) as streams:
-        for name, documents in texts.items():
-            np.save(streams / f"{name}.npy", encode_documents(documents, folder))
+    learnt = [documents for name, documents in texts.items() if name.endswith("-train")]
+    train_tokenizer([text for each in learnt for text in _some(each, knobs["characters"])], knobs["vocab_size"], folder)
+    return texts
+
+
+def _others_texts(scale: str, knobs: dict[str, object], folder: Path) -> dict[str, Iterator[str]]:
+    from pydantic import PositiveInt
+
+    from common.texts import Text, Texts, keep_tokenizer, splits
+
+    where, sizes = f"scales/{scale}.yaml: tokenizer", {"vocab_size": PositiveInt, "characters": PositiveInt}
+    _check(where, knobs, model=str, texts=Texts, **sizes)
+    # All data sets are opened before anything is encoded: one that cannot be had is told at once.
+    texts = [splits(name, Text.model_validate(text), scale) for name, text in knobs["texts"].items()]
+    keep_tokenizer(knobs["model"], knobs["vocab_size"], scale, folder)
+    return {label: documents for each in texts for label, documents in each.items()}
 
 
 def _check(where: str, knobs: dict[str, object], **types: object) -> None:
@@ -86,10 +105,13 @@ def _check(where: str, knobs: dict[str, object], **types: object) -> None:
         raise UserError(f"{where}: {'; '.join(problems)}")
 
 
-def _some(texts: list[str], characters: int) -> list[str]:
+def _some(texts: Iterable[str], characters: int) -> Iterator[str]:
     """The first texts, up to so many characters in all."""
-    ends = accumulate(len(text) for text in texts)
-    return [text for text, end in zip(texts, ends, strict=True) if end <= characters]
+    for text in texts:
+        characters -= len(text)
+        if characters < 0:
+            return
+        yield text
 
 
 @app.command()
@@ -131,18 +153,19 @@ def notebook(study: str) -> None:
 @app.command()
 def tables(study: str, scale: str) -> None:
     """Hashes of the data tables that a study names, so that other studies' data does not touch it, and its models."""
-    from common.hub import given
+    from common.hub import given, texts_of
     from common.verification.fingerprint import MODELS, listing
 
     names = section(scale, study).get("tables")
     _check(f"scales/{scale}.yaml: {study}", {"tables": names}, tables=list[str])
-    allowed = {path.stem for path in DATA.glob("*.jsonl")}
+    others = texts_of(scale)
+    allowed = {path.stem for path in DATA.glob("*.jsonl")} | others.keys()
     if unknown := set(names) - allowed:
         known = ", ".join(sorted(allowed))
         raise UserError(f"scales/{scale}.yaml: {study}.tables names {', '.join(sorted(unknown))}; allowed: {known}")
-    found = {name: digest(DATA / f"{name}.jsonl") for name in names}
-    if others := given(study, scale):
-        found[MODELS] = others
+    found = {name: digest(DATA / f"{name}.jsonl") for name in names if name not in others}
+    if models := given(study, scale):
+        found[MODELS] = models
     write_atomic(BUILD / "tables" / scale / f"{study}.json", listing(found))
 
 
