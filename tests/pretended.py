@@ -1,9 +1,10 @@
 """A GPU that this machine does not have: tensors that say they are there, computed on the CPU.
 
 As on a GPU, an operation on tensors of both devices raises, save for CPU tensors of no dimension and CPU indices, and
-what is there has no `.numpy()`. So code that forgets where its tensors are fails here as it would there. What a GPU
-computes by other kernels, in other precisions or out of order, this cannot tell, nor whether random numbers are drawn
-where they are wanted; nor does it take 4-bit weights, which bitsandbytes moves itself.
+what is there has no `.numpy()`. So code that forgets where its tensors are fails here as it would there. `waited.WAITS`
+tells where the host would have waited for a GPU. What a GPU computes by other kernels, in other precisions or out of
+order, this cannot tell, nor whether random numbers are drawn where they are wanted; nor does it take 4-bit weights,
+which bitsandbytes moves itself, or layers that are computed again in the backward pass.
 
 In a process of its own: PyTorch takes one device of its users' making.
 """
@@ -19,10 +20,11 @@ from accelerate.state import AcceleratorState, PartialState
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map_only
 from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
 from common.machine import DEVICE
+from waited import note, tensors_in
 
 
 class Backend(_DummyBackendModule):
@@ -80,7 +82,7 @@ class There(Tensor):
         return f"There({self.held!r})"
 
     def tolist(self) -> list:
-        return self.held.tolist()
+        return self.cpu().tolist()
 
     def untyped_storage(self) -> torch.UntypedStorage:
         return self.held.untyped_storage()
@@ -133,7 +135,8 @@ def pretended() -> Iterator[None]:
 
 def _run(operation: Callable, args: tuple, kwargs: dict) -> object:
     name = operation.__name__
-    tensors = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
+    note(name, args, kwargs)
+    tensors = tensors_in((args, kwargs))
     there = [each for each in tensors if isinstance(each, There)]
     device = kwargs.get("device")
     goes = bool(there) if device is None else torch.device(device).type == GPU.type
@@ -200,6 +203,7 @@ def _empty_strided(size: list[int], stride: list[int], *, dtype: torch.dtype | N
 
 
 def _copy_from(source: Tensor, target: There, non_blocking: bool = False) -> There:
+    note("copy_", (target, source, non_blocking), {})
     target.held.copy_(source)
     return target
 

@@ -25,6 +25,7 @@ from common.quantization import (
     quantize,
     quantize_moments,
 )
+from common.quantization.adam import quantized_moment
 from common.quantization.probe import recording
 
 VOCABULARY = 37
@@ -412,6 +413,40 @@ def test_stochastic_rounding_depends_on_seed_and_step_alone():
     assert torch.equal(once, second_moment(seed=0, steps=3, disturb=True))
     assert not torch.equal(once, second_moment(seed=0, steps=4, disturb=False))
     assert not torch.equal(once, second_moment(seed=1, steps=3, disturb=False))
+
+
+def test_stochastic_rounding_goes_by_the_states_own_step_whatever_becomes_of_it(monkeypatch):
+    found = []
+
+    def noted(component, quantizer, state, layer, seeds):
+        found.append((seeds[2], int(state["step"])))
+        return quantized_moment(component, quantizer, state, layer, seeds)
+
+    monkeypatch.setattr("common.quantization.adam.quantized_moment", noted)
+    model = gpt2()
+    optimizer = quantized_once(adamw(model), model)
+    for _ in range(3):
+        training_step(model, optimizer)
+    saved = copy.deepcopy(optimizer.state_dict())
+    model.lm_head.weight.requires_grad_(False)
+    training_step(model, optimizer)
+    run_hooks_alone(optimizer)
+    model.lm_head.weight.requires_grad_(True)
+
+    def closure():  # computes gradients within the step
+        optimizer.zero_grad()
+        loss(model).backward()
+
+    optimizer.zero_grad()
+    optimizer.step(closure)
+    training_step(model, optimizer)
+    optimizer.load_state_dict(saved)
+    training_step(model, optimizer)
+    training_step(model, optimizer)
+    layers = len(linear_weight_names(model))
+    assert len(found) == 2 * layers * (2 + 2 + 2 + 2)
+    assert all(used == own for used, own in found)
+    assert {own for _, own in found} == {1, 2, 3, 4, 5}
 
 
 @pytest.mark.parametrize(("code", "explodes"), [("linear", True), ("log", False), ("log-stochastic", False)])

@@ -288,9 +288,11 @@ def test_only_stochastic_rounding_lets_an_average_decay():
     assert after_decay("log-stochastic") == pytest.approx(0.999**500, rel=0.02)
 
 
-def test_a_negative_second_moment_is_refused():
-    with pytest.raises(ValueError, match="never negative"):
-        log_quantize(torch.tensor([1.0, -1.0]), log_quantizer())
+@pytest.mark.parametrize("code", ["log", "log-stochastic"])
+@pytest.mark.parametrize("values", [[1.0, -1.0, 0.0, -0.0], [-1.0, -2.0, -0.5]])
+def test_a_negative_second_moment_becomes_nan_and_nothing_else_does(values, code):
+    found = log_quantize(torch.tensor(values), log_quantizer(code=code))
+    assert found.isnan().tolist() == [value < 0 for value in values]
 
 
 def test_each_function_refuses_the_other_ones_codes():

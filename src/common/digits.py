@@ -49,7 +49,8 @@ class Batches:
         if epoch != self.epoch:
             drawn = np.random.default_rng([*self.seed, epoch]).permutation(self.count)
             # Once an epoch to where the examples are: a step waits for no copy.
-            self.epoch, self.order = epoch, torch.from_numpy(drawn).to(next(iter(self.examples.values())).device)
+            there = next(iter(self.examples.values())).device
+            self.epoch, self.order = epoch, torch.from_numpy(drawn).to(there, non_blocking=True)
         chosen = self.order[place * self.size : (place + 1) * self.size]
         return {name: tensor[chosen] for name, tensor in self.examples.items()}
 

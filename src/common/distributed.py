@@ -19,12 +19,12 @@ from common.training import Batch, Plan, Trained, train
 Loss = Callable[[torch.nn.Module, Batch], torch.Tensor]
 
 
-def predicted(batch: Batch) -> torch.Tensor:
+def predicted(batch: Batch) -> torch.Tensor | int:
     """How many tokens a mean loss is over: those that `labels` count, or all but the first of each row of ids."""
     if "labels" in batch:
         return (batch["labels"][:, 1:] != IGNORED).sum()
     ids = batch["input_ids"]
-    return torch.tensor(ids.shape[0] * (ids.shape[1] - 1), device=ids.device)
+    return ids.shape[0] * (ids.shape[1] - 1)
 
 
 def shared_loss(loss: Loss, rank: int, processes: int) -> Loss:
@@ -40,13 +40,12 @@ def shared_loss(loss: Loss, rank: int, processes: int) -> Loss:
         rows = len(next(iter(batch.values())))
         if rows < processes:
             raise UserError(f"a batch of {rows} rows cannot be shared by {processes} processes")
-        shares = [{name: value[other::processes] for name, value in batch.items()} for other in range(processes)]
-        own = shares[rank]
+        own = {name: value[rank::processes] for name, value in batch.items()}
         weight = predicted(own) * processes / predicted(batch)
-        if not predicted(own):
+        if "labels" in own:
             # The mean over no token is no number, whatever its weight, and DDP waits for a gradient of every process:
-            # another's rows give one, times 0.
-            own = next((each for each in shares if predicted(each)), own)
+            # all tokens give one, times 0. Which it is the device alone knows, and the host does not ask.
+            own["labels"] = own["labels"].where(predicted(own) > 0, own["input_ids"])
         value = loss(model, own) * weight
         whole = value.detach().clone()
         dist.all_reduce(whole)

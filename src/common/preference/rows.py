@@ -32,9 +32,10 @@ def collate_examples(examples: Sequence[Example], shared: bool) -> Tensors:
     """Rows of examples that have equally many completions, padded on the right.
 
     `input_ids`, `position_ids` and `branches (rows, length)`: a position belongs to the prompt (0), to a completion
-    (from 1) or is padding (-1). `kept (rows, length)` says where a token of a completion is predicted. Of each such
-    token, all completions of the first example first: `predicted_at (tokens,)`, its place among the kept positions,
-    `targets (tokens,)`, its id, and `owners (tokens,)`, its completion, counted from 0.
+    (from 1) or is padding (-1). `kept (positions,)` are those, counted through all rows, at which a token of a
+    completion is predicted. Of each such token, all completions of the first example first: `predicted_at (tokens,)`,
+    its place among the kept positions, `targets (tokens,)`, its id, and `owners (tokens,)`, its completion, counted
+    from 0.
     `tokens (examples, completions)` are their lengths.
     """
     rows = [
@@ -66,7 +67,7 @@ def collate_examples(examples: Sequence[Example], shared: bool) -> Tensors:
         "input_ids": ids,
         "position_ids": places,
         "branches": branches,
-        "kept": kept,
+        "kept": np.flatnonzero(kept),
         "predicted_at": np.array(predicted_at),
         "targets": np.concatenate([np.array(ids) for ids in completions]),
         "owners": np.repeat(np.arange(len(completions)), lengths),
@@ -77,12 +78,16 @@ def collate_examples(examples: Sequence[Example], shared: bool) -> Tensors:
 
 def completion_log_probs(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Tensor:
     """Log-probability of each completion, summed over its tokens in float32, `(examples, completions)`."""
-    inputs = {"input_ids": batch["input_ids"], "logits_to_keep": batch["kept"], "use_cache": False}
+    inputs = {"input_ids": batch["input_ids"], "use_cache": False}
     if batch["input_ids"].shape[0] < batch["tokens"].numel():  # several completions in a row
         inputs["position_ids"] = batch["position_ids"]
         inputs["attention_mask"] = _mask(batch["branches"], model)
     # Padding is on the right, where no position that counts can see it: alone a completion needs no mask.
-    logits = model(**inputs).logits
+    # The head is given the kept positions alone. In a mask, as transformers takes them, they would first be counted,
+    # for which the host waits for a GPU.
+    head = model.get_output_embeddings()
+    with head.register_forward_pre_hook(lambda _, given: given[0].flatten(0, 1).index_select(0, batch["kept"])):
+        logits = model(**inputs).logits
     logs = logits.float().log_softmax(-1)[batch["predicted_at"], batch["targets"]]
     return logs.new_zeros(batch["tokens"].numel()).index_add(0, batch["owners"], logs).view(batch["tokens"].shape)
 

@@ -25,8 +25,9 @@ def quantize_moments(optimizer: Optimizer, model: nn.Module, recipe: Recipe | st
     Embeddings, norms and biases keep theirs; a weight tied to an embedding is a linear layer's and is quantised.
     `recipe` may be given by its label; without moments in it the hook does nothing, whatever the optimiser. One wrapped
     by accelerate is unwrapped.
-    `seed` feeds stochastic rounding, drawn anew from (seed, step), so a resumed run repeats what an
-    uninterrupted one does. Returns the hook's handle.
+    `seed` feeds stochastic rounding, drawn anew from (seed, layer, step), so a resumed run repeats what an
+    uninterrupted one does; steps are counted on from those that the state has at first and after `load_state_dict`.
+    Returns the hook's handle.
     Source: Chitsaz et al., arXiv 2407.11722; the log codes are explained at `fake.log_quantize`.
 
     Raises `UserError` if `seed` is negative, the optimiser keeps no Adam moments, runs in the amsgrad variant (whose
@@ -41,18 +42,30 @@ def quantize_moments(optimizer: Optimizer, model: nn.Module, recipe: Recipe | st
     if quantized and recipe_of_moments(optimizer):
         raise UserError(f"{type(optimizer).__name__} quantises its moments already: remove that hook by its handle")
 
+    # Of each layer's weight. To read them in its state at each step, the host would wait for a GPU.
+    steps: dict[str, int] = {}
+
+    def count(*_: Any) -> None:
+        for name in steps:
+            steps[name] += layers[name].weight.grad is not None  # without a gradient none is taken
+
     def hook(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         for index, (name, layer) in enumerate(layers.items()):
             state = optimizer.state.get(layer.weight)
             for component, key in quantized.items() if state else ():
                 if key not in state:
                     raise UserError(f"{type(optimizer).__name__} keeps no {key}: use Adam or AdamW")
-                used = quantized_moment(component, getattr(recipe, component), state, layer, (seed, index))
+                if name not in steps:
+                    steps[name] = int(state["step"])
+                seeds = (seed, index, steps[name])
+                used = quantized_moment(component, getattr(recipe, component), state, layer, seeds)
                 note(component, name, state[key], used)
                 state[key].copy_(used)
 
     if quantized:
         hook.quantized = recipe
+        optimizer.register_step_post_hook(count)
+        optimizer.register_load_state_dict_post_hook(lambda _: steps.clear())
     return optimizer.register_step_pre_hook(hook)
 
 
@@ -94,11 +107,11 @@ def quantized_moment(
     quantizer: MomentQuantizer,
     state: dict[str, Any],
     layer: nn.Linear | Conv1D,
-    seeds: tuple[int, int],
+    seeds: tuple[int, int, int],
 ) -> Tensor:
     """The moment `component` of `state`, of the shape of `layer`'s weight, as `quantizer` would store it.
 
-    `seeds`, of the run and of the layer, feed stochastic rounding together with the state's step.
+    `seeds`, of the run, of the layer and of the step, feed stochastic rounding.
     """
     moment = state[_STATE[component]]
     channel_dim = 0 if isinstance(layer, nn.Linear) else 1
@@ -106,6 +119,6 @@ def quantized_moment(
         return fake_quantize(moment, quantizer, floor=RANGE_FLOOR[component], channel_dim=channel_dim)
     generator = None
     if quantizer.code == "log-stochastic":
-        entropy = np.random.SeedSequence([*seeds, int(state["step"])])
+        entropy = np.random.SeedSequence(seeds)
         generator = torch.Generator(moment.device).manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
     return log_quantize(moment, quantizer, channel_dim=channel_dim, generator=generator)

@@ -3,6 +3,8 @@
 The range is dynamic: measured on the tensor at each call, per granularity (arXiv 2407.11722).
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -88,13 +90,12 @@ def log_quantize(
       between the two neighbouring levels so that the expected value is `x`, and the average stays an average.
 
     `generator`: source of the stochastic rounding, torch's global one by default.
-    Raises `ValueError` on a linear code, a negative value, or groups that don't divide the dimension.
+    A negative value, for which the code has no sign, becomes NaN: to raise, the host would wait for a GPU at each call.
+    Raises `ValueError` on a linear code, or groups that don't divide the dimension.
     """
     if quantizer.code == "linear":
         raise ValueError("log_quantize has log levels; fake_quantize has those of code 'linear'")
     view, shared = _grouped(x.to(torch.promote_types(x.dtype, torch.float32)), quantizer, channel_dim)
-    if (view < 0).any():
-        raise ValueError("a log code has no sign: second moments are never negative")
     last = 2**quantizer.bits - 2
     octaves = LOG_RANGE / last
     highest = view.amax(shared, keepdim=True)
@@ -108,5 +109,5 @@ def log_quantize(
         share_down = (above - relative).div_(above.mul_(1 - 2**-octaves))
         draw = torch.rand(view.shape, generator=generator, dtype=view.dtype, device=view.device)
         position.add_(draw < share_down).clamp_(max=last)
-    levels = position.mul_(-octaves).exp2_().mul_(highest)
+    levels = position.mul_(-octaves).exp2_().mul_(highest).masked_fill_(view < 0, math.nan)
     return torch.where(view == 0, view, levels).to(x.dtype).reshape(x.shape)

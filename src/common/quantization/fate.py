@@ -48,8 +48,9 @@ def moment_fate(optimizer: Optimizer, model: nn.Module, settings: Sequence[Recip
         if not positive.any():
             raise RuntimeError(f"second moment of layer {name} has no positive entry")
         exact = _sizes("exact", name, state, stored, group)
+        seeds = (seed, index, int(state["step"]))
         for recipe in settings:
-            used = quantized_moment("second_moment", recipe.second_moment, state, layer, (seed, index))
+            used = quantized_moment("second_moment", recipe.second_moment, state, layer, seeds)
             zero_share = (used[positive] == 0).double().mean().item()
             update = _sizes("update", f"{name} under {recipe.label}", state, used, group)
             rows.append({"layer": name, "setting": recipe.label, "zero_share": zero_share, **update, **exact})
