@@ -179,7 +179,7 @@ def test_comparing_experts_holds_no_more_than_is_told_and_hardly_less(folders, p
     models = {name: folders[name] for name in ("origin", "spoken", "kind")}
     with peak:
         merged.compare(*models, "medicine", {"a": 1.0, "b": 1.0}, 3, 1, 1, 0, **FILES, **models)
-    assert 0.8 < peak.most / weights / examining._merging({}).weights < 1
+    assert 0.8 < peak.most / weights / examining._merging({}).apart < 1
 
 
 def test_writing_and_scoring_take_no_more_than_is_told_and_not_much_less():

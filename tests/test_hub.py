@@ -235,6 +235,7 @@ def test_items_of_other_studies_are_not_asked_for(scale, asked):
 def test_a_study_that_starts_from_nothing_of_the_hub_is_refused_and_those_that_do_are_told(monkeypatch):
     started = check_read("paper", ["alignment"])
     assert started == ["mistral", "mistral_instruct", "hh_rlhf", "beavertails", "safe_rlhf", "toxicity", "refusals"]
+    assert check_read("paper", ["merging"]) == ["qwen", "llama_guard", "refusals"]
     sections = {"hub": {name: {"id": f"owner/{name}", "kind": "model", "revision": COMMIT} for name in ("one", "two")}}
     sections |= {"alignment": {"base": {"model": "two"}}, "merging": {"base": {"family": "llama"}}, "bases": {}}
     monkeypatch.setattr(hub, "has_section", lambda scale, name, root=ROOT: name in sections)

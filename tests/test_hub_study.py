@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, BertConfig, BertForSequenceClassificatio
 
 from common import hub, redrawing, zoo
 from common.alignment.evaluation import MEASURES
-from common.analysis.alignment import judging
+from common.analysis import judging
 from common.analysis.alignment.laboratory import TABLES, Laboratory
 from common.analysis.alignment.parameters import arms
 from common.bases import locating
@@ -236,7 +236,7 @@ def test_a_plan_fetches_no_model_and_has_other_keys_for_runs_from_each(scale, st
 
     monkeypatch.setattr(zoo, "_download", unwanted)
     monkeypatch.setattr("huggingface_hub.HfApi.repo_info", unwanted)
-    for place, name in ((locating, "located"), (judging, "folder_of"), (judging, "check_classifier")):
+    for place, name in ((locating, "located"), (judging, "folder_of"), (judging, "check")):
         monkeypatch.setattr(place, name, getattr(place, name))  # to be put back
     on_hub = {"folder": None, "revision": "0" * 40}
     knobs = scale(base=on_hub, instruct=on_hub, toxicity=on_hub)
@@ -280,8 +280,8 @@ def test_a_folder_with_a_model_in_another_format_is_refused(models, tmp_path, sc
 
 
 def test_the_papers_scale_is_refused_by_what_is_missing_first(monkeypatch):
-    with pytest.raises(UserError, match=r"of which merging starts from none; .*: alignment$"):
-        _check_ready("paper", "merging")
+    with pytest.raises(UserError, match=r"of which expansion starts from none; .*: alignment, merging$"):
+        _check_ready("paper", "expansion")
     with pytest.raises(UserError, match=r"^scales/paper.yaml: hub.mistral: mistralai/Mistral-7B-v0.1 has no revi"):
         _check_ready("paper", "alignment")
     monkeypatch.setattr(hub, "check_hub", lambda scale, names: None)
@@ -317,7 +317,7 @@ def test_the_notebook_goes_through_the_papers_scale_to_its_claims(monkeypatch, t
 
     monkeypatch.setattr(hub, "section", pinned)
     monkeypatch.setattr("common.bases.locating.located", lambda given, scale: tmp_path / given.model)
-    monkeypatch.setattr("common.analysis.alignment.judging.located", lambda asking, scale: {})
+    monkeypatch.setattr(judging, "located", lambda judges, scale: {})
     told, figures = Told(), []
     monkeypatch.setattr("common.study.sweep", told)
     monkeypatch.setattr("common.study.Study.figure", lambda study, name, *drawn: figures.append(name))

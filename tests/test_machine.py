@@ -132,7 +132,7 @@ def test_the_papers_models_are_examined_in_the_stated_memory_and_in_no_gigabyte_
     taken, stated = largest("alignment", "paper"), needs("paper").memory_gb
     assert taken == examination("alignment", "paper").total > 2 * 4 * 7e9
     judges = 2 * 50265 * 768 + (12 + 6) * 7.1e6  # embeddings, and layers: twelve of one, six of the other
-    assert examining.judges_weights(section("paper", "alignment"), "paper") / 4 == pytest.approx(judges, rel=0.01)
+    assert examining.judges_weights("alignment", "paper") / 4 == pytest.approx(judges, rel=0.01)
     assert packed(gpu(stated), taken, cores=1) == 1
     with pytest.raises(UserError, match="a run takes"):
         packed(gpu(stated - 1), taken, cores=1)

@@ -569,11 +569,13 @@ def test_families_differ_from_the_main_one_in_what_their_words_say():
 
 
 SCALE = section("laptop", "merging")
-KNOBS = ("vocab_size", "reading", "base", "unexposed_shares", "alignment", "expertise", "helpful", "prompts")
+KNOBS = ("vocab_size", "reading", "base", "unexposed_shares", "alignment", "expertise", "helpful", "prompts", "judges")
 
 
 class Bench:
     """A study that does nothing: it notes sweeps, and a run that keeps something keeps the name of its place."""
+
+    scale = "laptop"
 
     def __init__(self):
         self.sweeps = {}
@@ -597,7 +599,7 @@ class Bench:
         for run, cells, inputs in self.sweeps.values():
             parameters = signature(run).parameters
             fixed = {n for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY} - {"keep", "scratch"}
-            plain = {n for n, p in parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD}
+            plain = {n for n, p in parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty}
             takes_tables = "tables" in parameters
             models = {n: value for n, value in inputs.items() if isinstance(value, tuple) and n != "tokenizer"}
             assert fixed <= inputs.keys()

@@ -145,11 +145,11 @@ def _tokenizer(folder: Path, vocab_size: int) -> Path:
 def _without_given_models() -> None:
     """Have this process look for no models and data of others: they are inputs of runs alone."""
     from common import hub
-    from common.analysis.alignment import judging
+    from common.analysis import judging
     from common.bases import locating
 
     locating.located = lambda given, scale: Path()
-    judging.located = lambda asking, scale: {}
+    judging.located = lambda judges, scale: {}
     hub.check_place = lambda scale, name, item: None
 
 

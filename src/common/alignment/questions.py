@@ -3,45 +3,17 @@
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
 
 from common.errors import UserError
 from common.experts.evaluation import exam
 from common.judges.default import safety_judge
-from common.judges.hub import ClassifierJudge, load_classifier
 from common.judges.judge import Judge
+from common.judges.others import Others, opened
 
 MOST = 10**6  # prompts of a kind: all there are
-
-
-class Classifier(BaseModel):
-    """A classifier that others trained, as a judge: see `common.judges.hub.ClassifierJudge`.
-
-    `model` names it as `common.bases.given.Given` does.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    model: Annotated[str, Field(min_length=1)]
-    label: Annotated[str, Field(min_length=1)]
-    means: Literal["safe", "unsafe"]  # of a label of refusals: safe
-
-
-class Judges(BaseModel):
-    """Classifiers in the places of our judges of safety and of refusals (`common.judges.default`); None: ours."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    safe: Classifier | None = None
-    refuses: Classifier | None = None
-
-    def named(self) -> dict[str, Classifier]:
-        """Those there are, by the judge whose place each takes."""
-        return {name: each for name, each in self if each is not None}
 
 
 @dataclass(frozen=True, eq=False)  # the same are one object, see `questions`
@@ -66,13 +38,13 @@ class Questions:
 def questions(
     split: str, facts_per_relation: int, items: int, written: int, unsafe: int, facts_asked: int, instructions: int, *,
     facts: Path, unsafe_prompts: Path, benign_prompts: Path, replies: Path, judged_responses: Path,
-    others: tuple[tuple[str, Classifier, Path], ...] = (),
+    others: Others = (),
 ) -> Questions:  # fmt: skip
     """The questions of a split: validation to choose settings, test to report.
 
     `items`: multiple choice questions a relation; `written`: questions a relation whose answer is written; `unsafe`,
     `facts_asked` and `instructions`: numbers of prompts. Two in three instructions look like unsafe prompts.
-    `others`: classifiers in the places of our judges, `safe` or `refuses`, with their folders.
+    `others`: models in the places of our judges.
     Raises `UserError` where the tables have fewer.
     """
     files = (facts, unsafe_prompts, benign_prompts, replies, judged_responses)
@@ -81,7 +53,7 @@ def questions(
     judges: dict[str, Judge] = {
         "safe": safety_judge(judged, dangerous, benign, said, seed=0),
         "refuses": everything.judge,
-        **{name: _classifier(folder, each.label, each.means) for name, each, folder in others},
+        **opened(others),
     }
     by_relation = everything.items.groupby("relation", sort=False)
     general = everything.items[everything.items["domain"] == "general"].drop_duplicates("fact", keep="last")
@@ -103,11 +75,6 @@ def questions(
         wordings=everything.replies,
         **judges,
     )
-
-
-@cache  # one for the questions of every split
-def _classifier(folder: Path, label: str, means: Literal["safe", "unsafe"]) -> ClassifierJudge:
-    return load_classifier(str(folder), None, label, means)
 
 
 def severest(prompts: list[str], compliances: list[str], judge: Judge) -> list[str]:

@@ -15,8 +15,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from common import zoo
 from common.alignment.evaluation import decodings, evaluate, likeliest_replies
-from common.alignment.questions import Judges, Questions, questions
+from common.alignment.questions import Questions, questions
 from common.errors import UserError
+from common.judges.others import Judges
 from common.merging.recipe import takes_base
 from common.merging.states import merge_state_dicts
 from common.models import host_state
@@ -55,8 +56,8 @@ class Asking(Asked):
 
     def questions(self, models: Mapping[str, Path], **files: Path) -> Questions:
         """Asked of tables; among `models` are the folders of judges, by the names of the models."""
-        others = tuple((name, each, models[each.model]) for name, each in self.judges.named().items())
-        return questions(**self.model_dump(exclude={"attacks", "judges"}), others=others, **files)
+        knobs = self.model_dump(exclude={"attacks", "judges"})
+        return questions(**knobs, others=self.judges.found(models), **files)
 
     def decodings(self) -> list[Decoding]:
         return decodings([attack.model_dump() for attack in self.attacks])

@@ -9,6 +9,7 @@ from torch import Tensor
 from common import zoo
 from common.experts.evaluation import exam, examine
 from common.experts.similarity import alikeness, contributions, path_losses
+from common.judges.others import Judges
 from common.merging import merge_state_dicts
 from common.merging.recipe import takes_base
 from common.merging.states import HEAD, tied_embedding
@@ -18,25 +19,35 @@ State = Mapping[str, Tensor]
 
 
 def examine_model(
-    model: str, domain: str, split: str, attacks: bool, facts_per_relation: int, prompts: int, seed: int, *,
-    facts: Path, unsafe_prompts: Path, benign_prompts: Path, replies: Path, judged_responses: Path, **models: Path,
+    model: str, domain: str, split: str, attacks: bool, facts_per_relation: int, prompts: int, seed: int,
+    judges: dict | None = None, *, facts: Path, unsafe_prompts: Path, benign_prompts: Path, replies: Path,
+    judged_responses: Path, **models: Path,
 ) -> dict[str, float]:  # fmt: skip
-    """What `common.experts.evaluation.examine` finds of the model of that name among `models`."""
-    asked = exam(split, facts_per_relation, prompts, facts, unsafe_prompts, benign_prompts, replies, judged_responses)
+    """What `common.experts.evaluation.examine` finds of the model of that name among `models`.
+
+    `judges`: others' (see `common.judges.others.Judges`), whose folders are among `models` too; None: ours.
+    """
+    asked = exam(
+        split, facts_per_relation, prompts, facts, unsafe_prompts, benign_prompts, replies, judged_responses,
+        Judges.model_validate(judges or {}).found(models),
+    )  # fmt: skip
     return examine(*zoo.load(str(models[model])), domain, asked, attacks=attacks)
 
 
 def examine_merge(
     base: str, expert: str, generalist: str, method: str, settings: dict, domain: str, split: str, attacks: bool,
-    facts_per_relation: int, prompts: int, seed: int, *, facts: Path, unsafe_prompts: Path, benign_prompts: Path,
-    replies: Path, judged_responses: Path, **models: Path,
+    facts_per_relation: int, prompts: int, seed: int, judges: dict | None = None, *, facts: Path, unsafe_prompts: Path,
+    benign_prompts: Path, replies: Path, judged_responses: Path, **models: Path,
 ) -> dict[str, float]:  # fmt: skip
     """The same of a merge of an expert and a generalist, and the `cosine` of their task vectors.
 
     `method` and `settings` are those of `common.merging`; SLERP goes from the expert to the generalist. `seed` is that
     of what a method draws at random. Raises `RuntimeError` where the merge is one of the models that it is made of.
     """
-    asked = exam(split, facts_per_relation, prompts, facts, unsafe_prompts, benign_prompts, replies, judged_responses)
+    asked = exam(
+        split, facts_per_relation, prompts, facts, unsafe_prompts, benign_prompts, replies, judged_responses,
+        Judges.model_validate(judges or {}).found(models),
+    )  # fmt: skip
     model, tokenizer = zoo.load(str(models[base]))
     origin = host_state(model)
     states = [host_state(zoo.load(str(models[name]))[0]) for name in (expert, generalist)]

@@ -23,6 +23,7 @@ from common.connectivity import losses_of
 from common.footprint.counting import WORD, Footprint, Training, on_meta, seen_of
 from common.footprint.peak import Peak
 from common.footprint.studies import kind_of, trainings
+from common.judges.others import Guard, Judges
 from common.models import parameter_count
 from common.predictors import POINTS
 from common.scales import section
@@ -34,26 +35,35 @@ Pass = Callable[[PreTrainedModel, Tensor], Any]
 
 @dataclass(frozen=True)
 class Held:
-    """What a run of a study holds at most: so many times a model's weights, and the largest of passes by their rows."""
+    """What a run of a study holds at most: so many times a model's weights, and the largest of passes by their rows.
+
+    Or, where that is more, `apart` times the weights, at another time than any pass.
+    """
 
     weights: int
     passes: tuple[tuple[Pass, int], ...]
+    apart: int = 0
 
 
 def examination(study: str, scale: str) -> Footprint:
     """Memory of the examination that takes most, of any of the models of a study; errors as `trainings`."""
     models = {on_meta(each).config.to_json_string(): each for each in trainings(study, scale)}
-    knobs = section(scale, study)
-    held, beside = OF_STUDY[kind_of(study)](knobs), judges_weights(knobs, scale)
+    held, beside = OF_STUDY[kind_of(study)](section(scale, study)), judges_weights(study, scale)
     return max((_examined(each, held, beside) for each in models.values()), key=lambda each: each.total)
 
 
-def judges_weights(knobs: Mapping[str, Any], scale: str) -> int:
-    """Bytes of others' classifiers that a study has judge what is written; they are there all the time."""
-    judges = knobs.get("asking", {}).get("judges", {})
-    configs = [named_config(name, scale) for name in sorted({judge["model"] for judge in judges.values()})]
+def judges_weights(study: str, scale: str) -> int:
+    """Bytes of others' models that a study has judge what is written; from the first on they are there all the time."""
+    knobs = section(scale, study)
+    judges = Judges.model_validate(knobs.get("judges") or knobs.get("asking", {}).get("judges", {})).named()
+    kinds = {
+        each.model: AutoModelForCausalLM if isinstance(each, Guard) else AutoModelForSequenceClassification
+        for each in judges.values()
+    }
     with torch.device("meta"):
-        return WORD * sum(parameter_count(AutoModelForSequenceClassification.from_config(each)) for each in configs)
+        return WORD * sum(
+            parameter_count(kind.from_config(named_config(name, scale))) for name, kind in sorted(kinds.items())
+        )
 
 
 def _examined(training: Training, held: Held, beside: int) -> Footprint:
@@ -63,7 +73,10 @@ def _examined(training: Training, held: Held, beside: int) -> Footprint:
         model = with_parallel_scan(AutoModelForCausalLM.from_config(config)).eval()
         largest = max(_peak(model, run, rows, training.length) for run, rows in held.passes)
     count = parameter_count(model)
-    return Footprint(count, held.weights * count * WORD + beside, 0, 0, largest, 0)
+    bytes_of = count * WORD
+    if held.apart * bytes_of > held.weights * bytes_of + largest:
+        return Footprint(count, held.apart * bytes_of + beside, 0, 0, 0, 0)
+    return Footprint(count, held.weights * bytes_of + beside, 0, 0, largest, 0)
 
 
 def _peak(model: PreTrainedModel, run: Pass, rows: int, length: int) -> int:
@@ -145,9 +158,10 @@ def _hallucination(knobs: Mapping[str, Any]) -> Held:
 def _merging(knobs: Mapping[str, Any]) -> Held:
     """Three models are compared: two task vectors of float64, both once more in one piece, and of their entries that
     both changed, in which they are held against each other, three times as much in passing; a twelfth model's worth is
-    room for hidden states of single texts.
+    room for hidden states of single texts. Batches are gone through afterwards, beside the models, a copy of the first,
+    the task vectors and a sum of these.
     """
-    return Held(20, ((written, 64), (scored, 64)))
+    return Held(10, ((written, 64), (scored, 64)), apart=20)
 
 
 def _quantization(knobs: Mapping[str, Any]) -> Held:

@@ -15,6 +15,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from common import zoo
 from common.errors import UserError
@@ -44,15 +45,11 @@ class GuardJudge:
 
     def _encode(self, prompt: str, response: str) -> tuple[list[int], int, int]:
         """Ids up to the verdict, and the ids with which each verdict goes on."""
-        said = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
-        text = self.tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True) + self.opening
-        safe, unsafe = self.tokenizer([text + "safe", text + "unsafe"], add_special_tokens=False)["input_ids"]
-        differ = next((n for n, ids in enumerate(zip(safe, unsafe, strict=False)) if len(set(ids)) == 2), None)
-        if not differ:
-            raise UserError("the guard's tokenizer does not tell safe from unsafe after a conversation")
-        if differ > context_length(self.model):
-            raise UserError(f"a conversation of {differ} tokens is longer than the guard's context: {prompt[:60]!r}")
-        return safe[:differ], safe[differ], unsafe[differ]
+        encoded = _verdicts(self.tokenizer, self.opening, prompt, response)
+        if len(encoded[0]) > context_length(self.model):
+            told = f"a conversation of {len(encoded[0])} tokens is longer than the guard's context"
+            raise UserError(f"{told}: {prompt[:60]!r}")
+        return encoded
 
     @torch.no_grad()
     def _logits(self, batch: list[tuple[list[int], int, int]]) -> torch.Tensor:
@@ -124,8 +121,7 @@ class ClassifierJudge:
 def load_guard(name: str, revision: str | None, opening: str = "\n\n") -> GuardJudge:
     """A `GuardJudge` from a hub id at a commit, or from a local folder; errors as `load_classifier`."""
     model, tokenizer = zoo.load(name, revision=revision)
-    if not tokenizer.chat_template:
-        raise UserError(f"{name} has no chat template: a guard's policy stands in it")
+    _check_policy(name, tokenizer)
     return GuardJudge(model, tokenizer, opening)
 
 
@@ -142,12 +138,46 @@ def load_classifier(name: str, revision: str | None, label: str, means: Literal[
 
 def check_classifier(name: str, folder: Path, label: str) -> None:
     """Raise `UserError`, before weights are opened, where the classifier in a folder can't be a judge by that label."""
+    _check(name, *_unweighted(name, folder), label)
+
+
+def check_guard(name: str, folder: Path, opening: str) -> None:
+    """Raise `UserError`, before weights are opened, where the model in a folder can't be a guard."""
+    config, tokenizer = _unweighted(name, folder)
+    if MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type) not in (config.architectures or ["none"]):
+        raise UserError(f"{name} is no causal language model, as guards are: it is {config.architectures}")
+    _check_policy(name, tokenizer)
+    try:
+        _verdicts(tokenizer, opening, "Is it?", "It is.")
+    except Exception as error:  # Jinja has errors of its own, and what a template computes may raise any
+        raise UserError(f"{name} can't judge a conversation: {' '.join(str(error).split())[:120]}") from error
+
+
+def _verdicts(
+    tokenizer: PreTrainedTokenizerBase, opening: str, prompt: str, response: str
+) -> tuple[list[int], int, int]:
+    """Ids of a conversation up to a guard's verdict, and the ids with which "safe" and "unsafe" go on."""
+    said = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
+    text = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True) + opening
+    safe, unsafe = tokenizer([text + "safe", text + "unsafe"], add_special_tokens=False)["input_ids"]
+    differ = next((n for n, ids in enumerate(zip(safe, unsafe, strict=False)) if len(set(ids)) == 2), None)
+    if not differ:
+        raise UserError("the guard's tokenizer does not tell safe from unsafe after a conversation")
+    return safe[:differ], safe[differ], unsafe[differ]
+
+
+def _unweighted(name: str, folder: Path) -> tuple[PretrainedConfig, PreTrainedTokenizerBase]:
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises no narrower one on a broken file
         raise UserError(f"{name} cannot be opened: {' '.join(str(error).split())[:120]}") from error
-    _check(name, config, tokenizer, label)
+    return config, tokenizer
+
+
+def _check_policy(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    if not tokenizer.chat_template:
+        raise UserError(f"{name} has no chat template: a guard's policy stands in it")
 
 
 def _check(name: str, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, label: str) -> None:

@@ -200,12 +200,12 @@ def _without_fetching(folder: Path) -> set[str]:
 
     For each of them a folder stands in, under whose key no run was done: models are inputs of runs alone.
     """
-    from common.analysis.alignment import judging
+    from common.analysis import judging
     from common.bases import locating
     from common.bases.given import Given
 
     absent: set[str] = set()
-    located, folder_of, check = locating.located, locating.folder_of, judging.check_classifier
+    located, folder_of, check = locating.located, locating.folder_of, judging.check
 
     def stand_in(name: str) -> Path:
         absent.add(name)
@@ -221,7 +221,7 @@ def _without_fetching(folder: Path) -> set[str]:
         return folder_of(name, scale) if locating.is_here(name, scale) else stand_in(name)
 
     locating.located, judging.folder_of = given, judge
-    judging.check_classifier = lambda name, *asked: None if name in absent else check(name, *asked)
+    judging.check = lambda judge, place: None if judge.model in absent else check(judge, place)
     return absent
 
 

@@ -13,7 +13,8 @@ from common.alignment.reviews import evaluate_reviews
 from common.alignment.runs import evaluate_merge, evaluate_tuned
 from common.alignment.starting import instruct, read_reviews
 from common.alignment.training import refer, tune
-from common.analysis.alignment import data, judging
+from common.analysis import judging
+from common.analysis.alignment import data
 from common.analysis.alignment.claims import MERGED
 from common.analysis.alignment.parameters import taken_model
 from common.analysis.alignment.runs import MEASURED, scored
@@ -53,7 +54,7 @@ class Laboratory:
         }
         self.facts = {"facts_per_relation": reading["facts_per_relation"]}
         self.asking = {**asking, **self.facts}
-        self.judges = judging.located(asking, study.scale)
+        self.judges = judging.located(asking.get("judges", {}), study.scale)
         pairs = data.data_sets(study.scale, making)
         self.taken = taken_model(instruction)
         self.instruct = None if self.taken is None else locating.located(self.taken, study.scale)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from common.analysis import judging
 from common.analysis.base_models import READ, BaseModels, Knobs, Sweeper
 from common.analysis.merging import grids
 from common.analysis.merging.grids import FAMILIES, Plan
@@ -25,19 +26,21 @@ class Laboratory:
     """Makes models and merges and examines them, and knows where each model is by its name (see `grids`).
 
     `reading`, `base`, …: the study's parameters of these names; without `unexposed_shares` there is no family whose
-    base never met a prompt. Raises `UserError`, before anything runs, where `tables` are not `TABLES` or a given base
-    cannot be had (see `BaseModels`).
+    base never met a prompt. Raises `UserError`, before anything runs, where `tables` are not `TABLES`, or a given base
+    or judges of others cannot be had (see `BaseModels` and `judging`).
     """
 
     def __init__(
         self, study: Sweeper, tables: Sequence[str], vocab_size: int | None, reading: Knobs, base: Knobs,
-        unexposed_shares: Knobs, alignment: Knobs, expertise: Knobs, helpful: Knobs, prompts: int,
+        unexposed_shares: Knobs, alignment: Knobs, expertise: Knobs, helpful: Knobs, prompts: int, judges: Knobs,
     ):  # fmt: skip
         if set(tables) != set(TABLES):
             raise UserError(f"tables are {', '.join(tables)}; the study needs {', '.join(TABLES)}")
         self.study, self.alignment = study, alignment
         self.facts = {"facts_per_relation": reading["facts_per_relation"]}
         self.asked = self.facts | {"prompts": prompts}
+        self.judges = judging.located(judges, study.scale)
+        self.judged = {"judges": judges} if judges else {}  # runs that ours judge are keyed without
         self.files = study.tables(list(TABLES))
         self.bases = BaseModels(study, base, vocab_size, reading, {"unexposed": unexposed_shares})
         self.families = [name for name, family in FAMILIES.items() if family.base in self.bases.kinds]
@@ -52,7 +55,7 @@ class Laboratory:
         """
         self.train(name, families)
         plan = grids.parents(families, self._exam(split))
-        examined = self._swept(f"{name}_parents", examine_model, plan, ASKED)
+        examined = self._swept(f"{name}_parents", examine_model, plan, ASKED, **self.judges)
         return examined.assign(taken=examined["arm"].isin(self.bases.kinds) & self.bases.taken)
 
     def train(self, name: str, families: Mapping[str, Sequence[int]]) -> None:
@@ -68,7 +71,7 @@ class Laboratory:
     ) -> pd.DataFrame:
         """Merges of a family's experts with its generalist, examined."""
         plan = grids.merges(seeds, family, ways, self._exam(split, attacks))
-        return self._swept(name, examine_merge, plan, ASKED)
+        return self._swept(name, examine_merge, plan, ASKED, **self.judges)
 
     def trained(
         self, name: str, seeds: Sequence[int], domains: Sequence[str], rates: Mapping[str, Sequence[float]],
@@ -79,7 +82,8 @@ class Laboratory:
         plan = grids.rivals(seeds, domains, ways, self.alignment["repeats"], self.facts)
         made = self._swept(name, harden, plan, TRAINED_ON)
         plan = grids.hardened(made, self._exam(split))
-        return self._swept(f"{name}_examined", examine_model, plan, ASKED).assign(tokens=made["tokens"])
+        examined = self._swept(f"{name}_examined", examine_model, plan, ASKED, **self.judges)
+        return examined.assign(tokens=made["tokens"])
 
     def compared(self, seeds: Sequence[int], settings: Knobs, places: int) -> pd.DataFrame:
         """The main family's experts and generalists, compared."""
@@ -101,14 +105,14 @@ class Laboratory:
         }
 
     def _exam(self, split: str, attacks: bool = True) -> dict[str, object]:
-        return {"split": split, "attacks": attacks, **self.asked}
+        return {"split": split, "attacks": attacks, **self.asked, **self.judged}
 
     def _files(self, names: Iterable[str]) -> dict[str, Path]:
         return {name: self.files[name] for name in names}
 
-    def _swept(self, name: str, run: Callable, plan: Plan, tables: Iterable[str]) -> pd.DataFrame:
+    def _swept(self, name: str, run: Callable, plan: Plan, tables: Iterable[str], **more: Path) -> pd.DataFrame:
         own = {model: kept for model, kept in self.models.items() if model in plan.names()}
-        runs = self.study.sweep(name, run, plan.cells, self._files(tables) | own)
+        runs = self.study.sweep(name, run, plan.cells, self._files(tables) | own | more)
         labels = pd.DataFrame(plan.labels, index=runs.index)
         # A row that git holds has the columns of all of a study's runs, empty where they are none of its own.
         runs = pd.concat([labels, runs.drop(columns=labels.columns, errors="ignore")], axis=1)
