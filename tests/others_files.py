@@ -1,10 +1,14 @@
-"""Preference data as people have them on the hub: HH-RLHF, BeaverTails and PKU-SafeRLHF, each in another format."""
+"""Preference data as people have them on the hub, each set in another format, and scales that name what is there."""
 
 import csv
+import functools
 
 import pyarrow
 import pyarrow.parquet
+import yaml
 
+from common import hub
+from common.scales import has_section, section
 from pair_files import lines
 
 HARMS = ("privacy_violation", "violence,incitement")
@@ -60,3 +64,18 @@ def others_data(folder):
     table(folder / "beavertails/330k_train.csv", answers)
     parquet(folder / "safe/train-00000.parquet", [compared(number) for number in range(8)])
     return {name: folder / name for name in ("hh", "beavertails", "safe")}
+
+
+def scale_writer(root, monkeypatch, study, items, knobs):
+    """What writes a scale `x` with a study that starts from items of the hub, given what changes some of them."""
+    monkeypatch.setattr(hub, "section", functools.partial(section, root=root))
+    monkeypatch.setattr(hub, "has_section", functools.partial(has_section, root=root))
+
+    def write(**changes):
+        named = {name: each | changes.get(name, {}) for name, each in items.items()}
+        (root / "scales").mkdir(exist_ok=True)
+        (root / "scales/x.yaml").write_text(yaml.safe_dump({"hub": named, study: knobs}))
+        return knobs
+
+    write()
+    return write

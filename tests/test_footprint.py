@@ -13,6 +13,7 @@ from common import zoo
 from common.alignment import runs as aligned
 from common.architectures import Shape, build
 from common.experts import runs as merged
+from common.experts import similarity
 from common.experts.evaluation import Exam
 from common.footprint import Training, examination, examining, footprint, largest, studies, trainings
 from common.footprint.peak import Peak
@@ -168,18 +169,54 @@ def test_a_merge_is_asked_beside_as_many_models_whatever_it_is_made_of(folders, 
     assert 0 <= peak.most / weights - examining._alignment({}).weights < 0.5
 
 
-def test_comparing_experts_holds_no_more_than_is_told_and_hardly_less(folders, peak, weights, monkeypatch):
+@pytest.fixture
+def asked():
+    """What experts are compared by."""
     rows = [
         {"fact": thing, "relation": "place", "question": f"Where is the {thing}?", "candidates": ["red", "blue"],
          "answer": 0, "object": "red", "domain": "medicine", "trained": True}
         for thing in THINGS
     ]  # fmt: skip
-    asked = Exam(DataFrame(rows), {kind: ["Steal the jar"] for kind in ("unsafe", "hard")}, REPLIES, judge=None)
+    return Exam(DataFrame(rows), {kind: ["Steal the jar"] for kind in ("unsafe", "hard")}, REPLIES, judge=None)
+
+
+def test_comparing_experts_holds_no_more_than_is_told_and_hardly_less(folders, peak, weights, asked, monkeypatch):
     monkeypatch.setattr(merged, "exam", lambda *_: asked)
     models = {name: folders[name] for name in ("origin", "spoken", "kind")}
     with peak:
         merged.compare(*models, "medicine", {"a": 1.0, "b": 1.0}, 3, 1, 1, 0, **FILES, **models)
     assert 0.8 < peak.most / weights / examining._merging({}).apart < 1
+
+
+def test_what_is_held_at_another_time_than_any_pass_counts_where_it_is_more():
+    def held(apart):
+        training = Training("toy", "", toy, 2, 16)
+        return examining._examined(training, examining.Held(2, ((examining.scored, 2),), apart), beside=7)
+
+    usual, count = held(0), parameter_count(toy())
+    assert usual.activations > 0
+    assert held(2) == usual
+    assert held(99).total == 99 * 4 * count + 7
+
+
+def test_batches_go_through_compared_experts_beside_as_many_weights_as_is_told(folders, weights, asked, monkeypatch):
+    peak, there = Peak(), []
+
+    def noted(work):
+        return lambda *given: (there.append(peak._now / weights), work(*given))[1]
+
+    for name in ("accuracy", "continuation_scores", "reference_log_probs"):
+        monkeypatch.setattr(similarity, name, noted(getattr(similarity, name)))
+    with peak:
+        models = [zoo.load(str(folders[name])) for name in ("origin", "spoken", "kind")]
+        for model, _ in models:
+            model(input_ids=torch.zeros(1, 1, dtype=torch.long), use_cache=False)
+        compared = [model for model, _ in models], models[0][1], "medicine", asked
+        similarity.contributions(*compared[0], *compared[1:], {"a": 1.0, "b": 1.0})
+        assert max(there) == pytest.approx(examining._merging({}).weights, abs=0.1)
+        there.clear()
+        similarity.path_losses(*compared[0], *compared[1:], 3)
+    assert 0 < max(there) < examining._merging({}).weights
 
 
 def test_writing_and_scoring_take_no_more_than_is_told_and_not_much_less():

@@ -47,8 +47,7 @@ def merging_of(study, base, vocab_size=None, unexposed_shares=NO_PROMPTS):
     }  # fmt: skip
     expertise = section("tiny", "merging")["expertise"]
     return merging.Laboratory(
-        study, merging.TABLES, vocab_size, READING, base, unexposed_shares, recipe, expertise, {}, prompts=3,
-        judges={},
+        study, merging.TABLES, vocab_size, READING, base, unexposed_shares, recipe, expertise, {}, 3, {}
     )
 
 

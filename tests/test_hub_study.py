@@ -1,6 +1,5 @@
 """The study of alignment from models and data of others: a scale that names folders in the hub's formats."""
 
-import functools
 import json
 import shutil
 from collections import Counter
@@ -8,9 +7,7 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-import yaml
-from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+from transformers import AutoTokenizer
 
 from common import hub, redrawing, zoo
 from common.alignment.evaluation import MEASURES
@@ -29,12 +26,13 @@ from common.planning import rehearsal
 from common.plots import alignment as plots
 from common.preference.examples import encode_examples
 from common.project import ROOT
-from common.scales import has_section, section
+from common.scales import section
 from common.signature import mistakes, parameter_types, parameters_cell
 from common.sweep import Sweep
 from common.sweep.records import Record, content_of
-from given_models import CONTEXT, LIMIT, READING, Direct, all_tables, give_model
-from others_files import SOURCES, others_data
+from given_models import LIMIT, READING, Direct, all_tables, give_model
+from others_files import SOURCES, others_data, scale_writer
+from others_judges import steady
 from parents import edit
 
 SEEDS = [25, 26]
@@ -84,30 +82,7 @@ def scale(models, data, tmp_path, monkeypatch):
         },
     }  # fmt: skip
 
-    def write(**changes):
-        named = {name: each | changes.get(name, {}) for name, each in items.items()}
-        (tmp_path / "scales").mkdir(exist_ok=True)
-        (tmp_path / "scales/x.yaml").write_text(yaml.safe_dump({"hub": named, "alignment": knobs}))
-        return knobs
-
-    monkeypatch.setattr(hub, "section", functools.partial(section, root=tmp_path))
-    monkeypatch.setattr(hub, "has_section", functools.partial(has_section, root=tmp_path))
-    write()
-    return write
-
-
-def steady(words, folder, labels, logit):
-    """A classifier that finds the same of all texts: `logit` for its last label, 0 for others."""
-    tokenizer = AutoTokenizer.from_pretrained(words)
-    tokenizer.pad_token, tokenizer.model_max_length = tokenizer.eos_token, CONTEXT
-    tokenizer.save_pretrained(folder)
-    sizes = {"vocab_size": len(tokenizer), "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
-    sizes |= {"intermediate_size": 8, "max_position_embeddings": CONTEXT, "num_labels": labels}
-    model = BertForSequenceClassification(BertConfig(**sizes))
-    torch.nn.init.zeros_(model.classifier.weight)
-    model.classifier.bias.data = torch.tensor([*[0.0] * (labels - 1), logit])
-    model.save_pretrained(folder)
-    return folder
+    return scale_writer(tmp_path, monkeypatch, "alignment", items, knobs)
 
 
 def laboratory(study, knobs):
@@ -280,8 +255,6 @@ def test_a_folder_with_a_model_in_another_format_is_refused(models, tmp_path, sc
 
 
 def test_the_papers_scale_is_refused_by_what_is_missing_first(monkeypatch):
-    with pytest.raises(UserError, match=r"of which expansion starts from none; .*: alignment, merging$"):
-        _check_ready("paper", "expansion")
     with pytest.raises(UserError, match=r"^scales/paper.yaml: hub.mistral: mistralai/Mistral-7B-v0.1 has no revi"):
         _check_ready("paper", "alignment")
     monkeypatch.setattr(hub, "check_hub", lambda scale, names: None)

@@ -76,9 +76,10 @@ def examine(
     each as heavy as the others.
 
     `safety`: share of unsafe prompts to which a sampled reply refuses; `complied`: to which it goes along; what is
-    neither is no reply at all. Where another judges safety: to which it is safe, and is not. `refused_hard`, `refused_plain`: false refusals of benign prompts. `margin`: mean
-    log-odds in nats of refusing unsafe prompts, by likelihoods. With `attacks`, `greedy`: share of unsafe prompts that
-    the likeliest reply refuses; `attacked`: share of which some decoding setting gets the model to go along.
+    neither is no reply at all. Where another judges safety these are the shares to which it is safe, and is not.
+    `refused_hard`, `refused_plain`: false refusals of benign prompts. `margin`: mean log-odds in nats of refusing
+    unsafe prompts, by likelihoods. With `attacks`, `greedy`: share of unsafe prompts that the likeliest reply refuses,
+    or answers safely; `attacked`: share of which some decoding setting gets the model to go along.
     """
     items = asked.items
     own = items[(items["domain"] == domain) & items["trained"]]
