@@ -18,7 +18,6 @@ from common.analysis.merging.scores import MEASURES
 from common.bases import locating
 from common.bases.given import take
 from common.cells import carry_out, checked_cells
-from common.cli import _check_ready
 from common.errors import UserError
 from common.experts.runs import examine_model
 from common.footprint import GIB, examination, examining, footprint, largest, on_meta, studies, trainings
@@ -236,15 +235,6 @@ def test_a_plan_fetches_no_judge_and_does_not_open_the_one_that_stands_in(scale,
 
 
 # The paper's scale
-
-
-def test_the_papers_scale_is_refused_by_the_first_revision_that_is_missing(monkeypatch):
-    with pytest.raises(UserError, match=r"^scales/paper.yaml: hub.qwen: Qwen/Qwen2.5-0.5B-Instruct has no revision"):
-        _check_ready("paper", "merging")
-    monkeypatch.setattr(hub, "check_hub", lambda scale, names: None)
-    monkeypatch.setattr("common.machine.gpus", lambda: [])
-    with pytest.raises(UserError, match="the scale paper needs 1 GPU of 79 GB, this machine has none"):
-        _check_ready("paper", "merging")
 
 
 QWEN = {

@@ -254,13 +254,21 @@ def test_a_folder_with_a_model_in_another_format_is_refused(models, tmp_path, sc
         located(Given(model="instruct", context=LIMIT, further=None), "x")
 
 
-def test_the_papers_scale_is_refused_by_what_is_missing_first(monkeypatch):
-    with pytest.raises(UserError, match=r"^scales/paper.yaml: hub.mistral: mistralai/Mistral-7B-v0.1 has no revi"):
-        _check_ready("paper", "alignment")
+@pytest.mark.parametrize(
+    ("scale", "study", "first", "gigabytes"),
+    [
+        ("paper", "alignment", "hub.mistral: mistralai/Mistral-7B-v0.1", 79),
+        ("paper", "merging", "hub.qwen: Qwen/Qwen2.5-0.5B-Instruct", 79),
+        ("openwebtext", "quantization", "hub.gpt2: openai-community/gpt2", 28),
+    ],
+)
+def test_a_scale_of_the_hub_is_refused_by_what_is_missing_first(monkeypatch, scale, study, first, gigabytes):
+    with pytest.raises(UserError, match=rf"^scales/{scale}\.yaml: {first} has no revision"):
+        _check_ready(scale, study)
     monkeypatch.setattr(hub, "check_hub", lambda scale, names: None)
     monkeypatch.setattr("common.machine.gpus", lambda: [])
-    with pytest.raises(UserError, match="the scale paper needs 1 GPU of 79 GB, this machine has none"):
-        _check_ready("paper", "alignment")
+    with pytest.raises(UserError, match=f"the scale {scale} needs 1 GPU of {gigabytes} GB, this machine has none"):
+        _check_ready(scale, study)
 
 
 class Told:
