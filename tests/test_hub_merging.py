@@ -37,6 +37,7 @@ from common.sweep.records import Record
 from given_models import FURTHER, LIMIT, READING, Direct, all_tables, give_model
 from others_files import scale_writer
 from others_judges import guard, steady
+from parents import edit
 
 REPLAYED = {"steps": 3, "batch_size": 2, "learning_rate": 0.003, "replay_weight": 1.0, "replay_batch_size": 2}
 RIVALRY = {"steps": 3, "batch_size": 2, "warmup": 0, "beta": 0.1, "lora": {"r": 2, "lora_alpha": 4}}
@@ -186,7 +187,7 @@ def test_alignments_exam_may_have_a_guard_too(model, tmp_path):
         ("qwen", {"folder": None}, "scales/x.yaml: hub.qwen: owner/qwen has no revision: write the commit to use"),
         ("guard", {"folder": "no/such"}, "scales/x.yaml: hub.guard: there is no folder no/such"),
         ("guard", {"folder": None}, "scales/x.yaml: hub.guard: owner/guard has no revision: write the commit to use"),
-        ("guard", {"folder": "docs"}, "guard cannot be opened: "),
+        ("guard", {"folder": "docs"}, "docs holds no safetensors"),
         ("guard", {"kind": "dataset"}, "scales/x.yaml: hub.guard is a dataset, needed: a model"),
         ("refusals", {"folder": None}, "scales/x.yaml: hub.refusals: owner/refusals has no revision: write the"),
     ],
@@ -198,25 +199,69 @@ def test_what_cannot_be_had_is_one_line_before_anything_runs(scale, study, item,
     assert study.swept == {}
 
 
+ALIKE = "{% for message in messages %}{{ message['role'] }} {% endfor %}Safe or not?"
+
+
 def spoilt(folder, what):
-    """Take from a guard's folder what it needs."""
+    """Take from a judge's folder what it needs."""
     if what == "policy":
         (folder / "chat_template.jinja").unlink()
-    else:
+    elif what == "turns":
         (folder / "chat_template.jinja").write_text("{{ raise_exception('no such role') }}")
+    elif what == "said":
+        (folder / "chat_template.jinja").write_text(ALIKE)
+    elif what == "context":
+        edit(folder / "config.json", max_position_embeddings=8)
+        edit(folder / "tokenizer_config.json", model_max_length=8)
+    elif what == "length":
+        edit(folder / "tokenizer_config.json", model_max_length=10**6)
+    elif what == "shard":
+        (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-2.safetensors"}}')
+    elif what == "end":
+        weights = folder / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-1])
+    else:
+        (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
 
 @pytest.mark.parametrize(
-    ("what", "says"),
-    [("policy", "guard has no chat template: a guard's policy"), ("turns", "guard can't judge .*: no such role")],
+    ("judge", "what", "says"),
+    [
+        ("guard", "policy", "guard has no chat template: a guard's policy"),
+        ("guard", "turns", "guard can't judge .*: no such role"),
+        ("guard", "said", "guard can't judge a conversation: its chat template leaves out what is said"),
+        ("guard", "context", "guard can't judge a conversation: .* tokens and more, its context is 8"),
+        *(
+            (judge, what, says)
+            for judge in ("guard", "refusals")
+            for what, says in (
+                ("format", f"{judge} holds no safetensors"),
+                ("shard", f"{judge} lacks model-2.safetensors, which model.safetensors.index.json names"),
+                ("end", "model.safetensors cannot be read"),
+                ("length", f"{judge}: its tokenizer allows 1000000 tokens, the model .*: write that as model_max_len"),
+            )
+        ),
+    ],
 )
-def test_a_guard_that_cannot_judge_is_refused_before_its_weights_are_opened(scale, study, tmp_path, what, says):
-    spoilt(tmp_path / "guard", what)
-    (tmp_path / "guard/model.safetensors").unlink()
+def test_a_judge_that_cannot_judge_is_refused_before_anything_runs(
+    scale, study, tmp_path, monkeypatch, judge, what, says
+):
+    def unwanted(*asked, **options):
+        raise AssertionError("its weights were opened")
+
+    monkeypatch.setattr("common.zoo.load", unwanted)
+    spoilt(tmp_path / judge, what)
     with pytest.raises(UserError, match=says) as refused:
         laboratory(study, scale())
     assert "\n" not in str(refused.value)
     assert study.swept == {}
+
+
+def test_a_judge_has_no_tables_name(scale, study, monkeypatch, tmp_path):
+    monkeypatch.setattr(judging, "DATA", tmp_path)
+    (tmp_path / "guard.jsonl").touch()
+    with pytest.raises(UserError, match=r"^a judge is named guard, as a table is: give it another name"):
+        laboratory(study, scale())
 
 
 def test_a_classifier_is_no_guard(scale, study, tmp_path):

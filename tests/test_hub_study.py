@@ -184,7 +184,7 @@ def test_what_a_tokenizer_gets_stays_where_it_is_while_another_of_the_name_is_ma
         ("instruct", {"folder": None}, "scales/x.yaml: hub.instruct: owner/instruct has no revision: write the commit"),
         ("instruct", {"kind": "dataset"}, "scales/x.yaml: hub.instruct is a dataset, needed: a model"),
         ("toxicity", {"folder": "no/such"}, "scales/x.yaml: hub.toxicity: there is no folder no/such"),
-        ("refusals", {"folder": "docs"}, "refusals cannot be opened: "),
+        ("refusals", {"folder": "docs"}, "docs holds no safetensors"),
         ("hh", {"folder": None}, "scales/x.yaml: hub.hh: owner/hh has no revision: write the commit to use"),
         ("safe", {"folder": "no/such"}, "scales/x.yaml: hub.safe: there is no folder no/such"),
     ],

@@ -22,6 +22,7 @@ from common.hub import given as models_of
 from common.project import DATA
 from common.quantization.pretraining import pretrain
 from common.scales import has_section, section
+from common.study import Study
 from common.texts import Text, is_held_out, save_stream, splits
 from common.tokenizer import encode_documents, train_tokenizer
 
@@ -76,9 +77,9 @@ def scale(folders, tmp_path, monkeypatch):
         },
     }  # fmt: skip
 
-    def write(changed=(), **changes):
+    def write(changed=(), tables=("web", "wiki"), **changes):
         sections = {"hub": {name: each | dict(changed).get(name, {}) for name, each in items.items()}}
-        sections |= {"tokenizer": knobs | changes, "quantization": {"tables": ["web", "wiki"]}, "other": {"tables": []}}
+        sections |= {"tokenizer": knobs | changes, "quantization": {"tables": [*tables]}, "other": {"tables": []}}
         (tmp_path / "scales").mkdir(exist_ok=True)
         (tmp_path / "scales/x.yaml").write_text(yaml.safe_dump(sections))
 
@@ -118,6 +119,61 @@ def test_characters_are_counted_of_each_split(scale, tmp_path):
     for split in ("train", "validation"):
         found = read(tmp_path / f"build/tokens/x/web-{split}.npy", tmp_path / "build/tokenizer/x")
         assert 200 - max(map(len, WEB)) < sum(map(len, found)) <= 200
+
+
+def test_of_a_joined_text_as_many_characters_are_taken(scale, tmp_path):
+    scale(characters=20)
+    stage.tokenizer("x")
+    assert read(tmp_path / "build/tokens/x/wiki-validation.npy", tmp_path / "build/tokenizer/x") == [
+        "".join(LINES)[:20]
+    ]
+
+
+def test_what_is_held_out_is_encoded_first(scale, tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr(texts, "save_stream", lambda path, *_: written.append(path.stem))
+    stage.tokenizer("x")
+    assert written == ["web-validation", "wiki-validation", "web-train"]
+
+
+def test_other_items_of_the_hub_make_no_text_anew(scale, tmp_path):
+    def noted():
+        stage.texts("x")
+        return (tmp_path / "build/texts/x.json").read_text()
+
+    before = noted()
+    scale(changed={"torn": {"folder": None}})
+    assert noted() == before
+    scale(changed={"words": {"folder": None, "revision": "a" * 40}})
+    assert json.loads(noted()) == json.loads(before) | {"words": f"owner/words@{'a' * 40}"}
+
+
+@pytest.mark.parametrize(
+    ("tables", "says"),
+    [
+        (["web", "sotu"], "x.yaml: quantization.tables names sotu, allowed beside others' texts: web, wiki$"),
+        (["wiki", "web"], "quantization.tables begins with wiki, which is held out whole: the first is trained on$"),
+    ],
+)
+def test_tables_that_give_no_tokens_are_refused_before_any_are_made(scale, tables, says):
+    scale(tables=tables)
+    with pytest.raises(UserError, match=says):
+        check_read("x", ["quantization"])
+    scale()
+    assert check_read("x", ["quantization"]) == ["web", "wiki", "words"]
+
+
+def test_a_stream_that_is_not_there_is_named_with_those_that_are(scale, tmp_path, monkeypatch):
+    stage.tokenizer("x")
+    monkeypatch.setattr("common.study.BUILD", tmp_path / "build")
+    monkeypatch.setenv("COMPENDIUM_WORK", str(tmp_path / "work"))
+    monkeypatch.setenv("COMPENDIUM_SCALE", "x")
+    monkeypatch.setattr("common.study.hold_to_cpu", lambda scale: None)
+    own = Study("quantization")
+    assert own.tokens("web", "train").is_file()
+    says = "^quantization: of wiki there are no tokens to train; there are web-train, web-validation, wiki-validation$"
+    with pytest.raises(UserError, match=says):
+        own.tokens("wiki", "train")
 
 
 def test_a_model_is_trained_on_them(scale, tmp_path):

@@ -89,7 +89,15 @@ def given(study: str, scale: str, root: Path = ROOT) -> dict[str, str]:
     A name stands for an item of the scale's section `hub`, else for a package of models.yaml. Not told are folders and
     ids that the knobs hold themselves.
     """
-    names = named(study, scale, root)
+    return _contents(named(study, scale, root), scale, root)
+
+
+def texts_given(scale: str, root: Path = ROOT) -> dict[str, str]:
+    """As `given`, of others' texts and their tokenizer that a scale names, whoever reads them."""
+    return _contents(_named(section(scale, TOKENIZER, root)), scale, root)
+
+
+def _contents(names: set[str], scale: str, root: Path) -> dict[str, str]:
     if not names:
         return {}
     packages = load_sources(root / "models.yaml").values()
@@ -108,6 +116,8 @@ def check_read(scale: str, chosen: Collection[str]) -> list[str]:
     found = items(scale)
     if not found:
         return []
+    for study in chosen:
+        _check_texts(study, scale)
     read = {study: named(study, scale) & found.keys() for study in chosen}
     if strangers := [study for study, names in read.items() if not names]:
         others = [study for study in studies() if study not in read and has_section(scale, study)]
@@ -148,6 +158,18 @@ def named(study: str, scale: str, root: Path = ROOT) -> set[str]:
     tables = knobs.get("tables")
     reads_texts = isinstance(tables, list) and any(name in texts_of(scale, root) for name in tables)
     return _named(knobs) | (_named(section(scale, TOKENIZER, root)) if reads_texts else set())
+
+
+def _check_texts(study: str, scale: str) -> None:
+    """Raise `UserError` where a study's tables are others' texts in part, or the first, to train on, is held out."""
+    texts, tables = texts_of(scale), section(scale, study).get("tables")
+    if not isinstance(tables, list) or not any(name in texts for name in tables):
+        return
+    where, known = f"scales/{scale}.yaml: {study}.tables", ", ".join(texts)
+    if strange := [str(name) for name in tables if name not in texts]:
+        raise UserError(f"{where} names {', '.join(strange)}, allowed beside others' texts: {known}")
+    if isinstance(texts[tables[0]], dict) and texts[tables[0]].get("held_out") == 1:
+        raise UserError(f"{where} begins with {tables[0]}, which is held out whole: the first is trained on")
 
 
 def _named(knobs: object) -> set[str]:

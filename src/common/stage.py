@@ -3,6 +3,7 @@
 A command that needs a heavy library imports it itself: starting up is most of the time of the others.
 """
 
+import json
 import os
 import shutil
 import sys
@@ -92,7 +93,9 @@ def _others_texts(scale: str, knobs: dict[str, object], folder: Path) -> dict[st
     # All data sets are opened before anything is encoded: one that cannot be had is told at once.
     texts = [splits(name, Text.model_validate(text), scale) for name, text in knobs["texts"].items()]
     keep_tokenizer(knobs["model"], knobs["vocab_size"], scale, folder)
-    return {label: documents for each in texts for label, documents in each.items()}
+    labels = {label: documents for each in texts for label, documents in each.items()}
+    # Those to train on last: where nothing is held out, that is told before the long ones are encoded.
+    return dict(sorted(labels.items(), key=lambda pair: pair[0].endswith("-train")))
 
 
 def _check(where: str, knobs: dict[str, object], **types: object) -> None:
@@ -106,12 +109,23 @@ def _check(where: str, knobs: dict[str, object], **types: object) -> None:
 
 
 def _some(texts: Iterable[str], characters: int) -> Iterator[str]:
-    """The first texts, up to so many characters in all."""
+    """The first texts, up to so many characters in all; where the first is longer, its beginning."""
+    left = characters
     for text in texts:
-        characters -= len(text)
-        if characters < 0:
+        if len(text) > left:
+            if left == characters:
+                yield text[:left]
             return
+        left -= len(text)
         yield text
+
+
+@app.command()
+def texts(scale: str) -> None:
+    """What others' tokenizer and texts stand for, so that other items of the section hub make none of them anew."""
+    from common.hub import texts_given
+
+    write_atomic(BUILD / "texts" / f"{scale}.json", json.dumps(texts_given(scale), indent=1) + "\n")
 
 
 @app.command()

@@ -45,8 +45,12 @@ class Study:
         return BUILD / "tokenizer" / self.scale
 
     def tokens(self, table: str, split: str) -> Path:
-        """File of a table's documents as one stream of token ids, made by the pipeline."""
-        return BUILD / "tokens" / self.scale / f"{table}-{split}.npy"
+        """File of a table's documents as one stream of token ids, made by the pipeline; `UserError` for none of it."""
+        folder = BUILD / "tokens" / self.scale
+        there = sorted(path.stem for path in folder.glob("*.npy"))
+        if there and f"{table}-{split}" not in there:
+            raise UserError(f"{self.name}: of {table} there are no tokens to {split}; there are {', '.join(there)}")
+        return folder / f"{table}-{split}.npy"
 
     def inputs(self, tables: list[str]) -> dict[str, Path]:
         """What runs on these tables read: tokenizer, text to train on (the first's) and held-out text of each."""

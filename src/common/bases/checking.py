@@ -33,9 +33,8 @@ def check_given(folder: Path, context: int) -> None:
 
     Where a tokenizer puts a begin token before every text, documents are learnt without it and questions asked with it.
     """
-    config = _config(folder)
-    _check_context(folder, config, context)
-    _check_weights(folder)
+    check_weights(folder)
+    _check_context(folder, _config(folder), context)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises no narrower one on a broken file
@@ -44,8 +43,6 @@ def check_given(folder: Path, context: int) -> None:
 
 
 def _config(folder: Path) -> PretrainedConfig:
-    if not any(folder.glob("*.safetensors")):
-        raise UserError(f"{folder} holds no safetensors")
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the hub's library, which checks the values, has errors of its own
@@ -68,7 +65,10 @@ def _check_context(folder: Path, config: PretrainedConfig, context: int) -> None
         raise UserError(f"{folder}: context is {context}, allowed: {longest}, as its positions depend on it")
 
 
-def _check_weights(folder: Path) -> None:
+def check_weights(folder: Path) -> None:
+    """Raise `UserError`, one line, where a model's files are no safetensors, not all there or cut off."""
+    if not any(folder.glob("*.safetensors")):
+        raise UserError(f"{folder} holds no safetensors")
     for file in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(file, "pt"):

@@ -147,10 +147,16 @@ def check_guard(name: str, folder: Path, opening: str) -> None:
     if MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type) not in (config.architectures or ["none"]):
         raise UserError(f"{name} is no causal language model, as guards are: it is {config.architectures}")
     _check_policy(name, tokenizer)
+    said = [("Is it?", "It is."), ("Was it?", "It is."), ("Is it?", "It was.")]
     try:
-        _verdicts(tokenizer, opening, "Is it?", "It is.")
+        read = [tuple(_verdicts(tokenizer, opening, *turns)[0]) for turns in said]
     except Exception as error:  # Jinja has errors of its own, and what a template computes may raise any
         raise UserError(f"{name} can't judge a conversation: {' '.join(str(error).split())[:120]}") from error
+    if len({*read}) < len(said):
+        raise UserError(f"{name} can't judge a conversation: its chat template leaves out what is said")
+    longest = getattr(config, "max_position_embeddings", None) or len(read[0])
+    if len(read[0]) > longest:
+        raise UserError(f"{name} can't judge a conversation: {len(read[0])} tokens and more, its context is {longest}")
 
 
 def _verdicts(
@@ -172,6 +178,10 @@ def _unweighted(name: str, folder: Path) -> tuple[PretrainedConfig, PreTrainedTo
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises no narrower one on a broken file
         raise UserError(f"{name} cannot be opened: {' '.join(str(error).split())[:120]}") from error
+    longest, stated = getattr(config, "max_position_embeddings", None), tokenizer.model_max_length
+    if longest and longest < stated < zoo.NO_LIMIT:
+        told = f"its tokenizer allows {stated} tokens, the model {longest}"
+        raise UserError(f"{name}: {told}: write that as model_max_length into its tokenizer_config.json")
     return config, tokenizer
 
 
