@@ -80,7 +80,7 @@ def test_dvc_sees_that_a_name_stands_for_another_model_and_studies_without_one_a
     def made(commit):
         item = {"id": "owner/name", "kind": "model", "revision": commit * 40}
         studies = {"merging": {"tables": ["facts"], "base": {"model": "it"}}, "bases": {"tables": ["facts"]}}
-        (checkout.root / "scales/x.yaml").write_text(yaml.safe_dump({"hub": {"it": item}} | studies))
+        (checkout.root / "scales/x.yaml").write_text(yaml.safe_dump({"hub": {"it": item}, "tokenizer": {}} | studies))
         for study in studies:
             checkout.ok("dvc", "repro", "--single-item", f"tables@{study}-x")
         folder = checkout.root / "build/tables/x"
