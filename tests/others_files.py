@@ -8,6 +8,7 @@ import pyarrow.parquet
 import yaml
 
 from common import hub
+from common.cells import carry_out, checked_cells
 from common.scales import has_section, section
 from pair_files import lines
 
@@ -79,3 +80,23 @@ def scale_writer(root, monkeypatch, study, items, knobs):
 
     write()
     return write
+
+
+def at_papers_scale(study, sweep, plots, folder, monkeypatch):
+    """Names of the figures of a study's notebook there: `sweep` does no run, nothing is fetched and nothing drawn."""
+
+    def pinned(scale, name):
+        knobs = section(scale, name)
+        return {key: each | {"revision": "0" * 40} for key, each in knobs.items()} if name == "hub" else knobs
+
+    figures = []
+    monkeypatch.setattr(hub, "section", pinned)
+    monkeypatch.setattr("common.bases.locating.located", lambda given, scale: folder / given.model)
+    monkeypatch.setattr("common.study.sweep", sweep)
+    monkeypatch.setattr("common.study.Study.figure", lambda study, name, *drawn: figures.append(name))
+    for name in [name for name, drawn in vars(plots).items() if callable(drawn)]:
+        monkeypatch.setattr(plots, name, lambda *values, **named: None)
+    monkeypatch.setenv("COMPENDIUM_WORK", str(folder))
+    monkeypatch.setenv("COMPENDIUM_SCALE", "paper")
+    carry_out(study, *checked_cells(study, "paper"))
+    return figures

@@ -10,14 +10,12 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification, LlamaConfig, Qwen2Config, RobertaConfig
 
-from common import hub
 from common.alignment.runs import Asking
 from common.analysis import judging
 from common.analysis.merging.laboratory import ASKED, TABLES, Laboratory
 from common.analysis.merging.scores import MEASURES
 from common.bases import locating
 from common.bases.given import take
-from common.cells import carry_out, checked_cells
 from common.errors import UserError
 from common.experts.runs import examine_model
 from common.footprint import GIB, examination, examining, footprint, largest, on_meta, studies, trainings
@@ -35,7 +33,7 @@ from common.signature import mistakes, parameter_types, parameters_cell
 from common.sweep import Sweep
 from common.sweep.records import Record
 from given_models import FURTHER, LIMIT, READING, Direct, all_tables, give_model
-from others_files import scale_writer
+from others_files import at_papers_scale, scale_writer
 from others_judges import guard, steady
 from parents import edit
 
@@ -364,22 +362,10 @@ class Told:
 
 
 def test_the_notebook_goes_through_the_papers_scale_to_its_claims(monkeypatch, tmp_path):
-    def pinned(scale, name):
-        knobs = section(scale, name)
-        return {key: each | {"revision": "0" * 40} for key, each in knobs.items()} if name == "hub" else knobs
-
-    monkeypatch.setattr(hub, "section", pinned)
-    monkeypatch.setattr("common.bases.locating.located", lambda given, scale: tmp_path / given.model)
     monkeypatch.setattr(judging, "folder_of", lambda name, scale: tmp_path / name)
     monkeypatch.setattr(judging, "check", lambda judge, folder: None)
-    told, figures, knobs = Told(), [], section("paper", "merging")
-    monkeypatch.setattr("common.study.sweep", told)
-    monkeypatch.setattr("common.study.Study.figure", lambda study, name, *drawn: figures.append(name))
-    for name in [name for name, drawn in vars(plots).items() if callable(drawn)]:
-        monkeypatch.setattr(plots, name, lambda *values, **named: None)
-    monkeypatch.setenv("COMPENDIUM_WORK", str(tmp_path))
-    monkeypatch.setenv("COMPENDIUM_SCALE", "paper")
-    carry_out("merging", *checked_cells("merging", "paper"))
+    told, knobs = Told(), section("paper", "merging")
+    figures = at_papers_scale("merging", told, plots, tmp_path, monkeypatch)
     ran = Counter(record.run for record in told.runs)
     # Every seed has its base, and the first few one more that met no prompts of ours.
     assert ran["start_from"] == len(knobs["pilot_seeds"]) + len(knobs["seeds"]) + knobs["ablated"]

@@ -18,7 +18,6 @@ from common.bases import locating
 from common.bases.dressing import dressed
 from common.bases.given import Given
 from common.bases.locating import located
-from common.cells import carry_out, checked_cells
 from common.cli import _check_ready
 from common.errors import UserError
 from common.notebooks import read_notebook
@@ -26,12 +25,11 @@ from common.planning import rehearsal
 from common.plots import alignment as plots
 from common.preference.examples import encode_examples
 from common.project import ROOT
-from common.scales import section
 from common.signature import mistakes, parameter_types, parameters_cell
 from common.sweep import Sweep
 from common.sweep.records import Record, content_of
 from given_models import LIMIT, READING, Direct, all_tables, give_model
-from others_files import SOURCES, others_data, scale_writer
+from others_files import SOURCES, at_papers_scale, others_data, scale_writer
 from others_judges import steady
 from parents import edit
 
@@ -292,21 +290,9 @@ class Told:
 
 
 def test_the_notebook_goes_through_the_papers_scale_to_its_claims(monkeypatch, tmp_path):
-    def pinned(scale, name):
-        knobs = section(scale, name)
-        return {key: each | {"revision": "0" * 40} for key, each in knobs.items()} if name == "hub" else knobs
-
-    monkeypatch.setattr(hub, "section", pinned)
-    monkeypatch.setattr("common.bases.locating.located", lambda given, scale: tmp_path / given.model)
     monkeypatch.setattr(judging, "located", lambda judges, scale: {})
-    told, figures = Told(), []
-    monkeypatch.setattr("common.study.sweep", told)
-    monkeypatch.setattr("common.study.Study.figure", lambda study, name, *drawn: figures.append(name))
-    for name in plots.__all__:
-        monkeypatch.setattr(plots, name, lambda *values, **named: None)
-    monkeypatch.setenv("COMPENDIUM_WORK", str(tmp_path))
-    monkeypatch.setenv("COMPENDIUM_SCALE", "paper")
-    carry_out("alignment", *checked_cells("alignment", "paper"))
+    told = Told()
+    figures = at_papers_scale("alignment", told, plots, tmp_path, monkeypatch)
     ran = Counter(record.run for record in told.runs)
     # Nothing is made that is given, and what can't be is left out.
     assert (ran["fetch"], ran["take"]) == (2, 2 * 2)

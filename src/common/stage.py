@@ -90,9 +90,9 @@ def _others_texts(scale: str, knobs: dict[str, object], folder: Path) -> dict[st
 
     where, sizes = f"scales/{scale}.yaml: tokenizer", {"vocab_size": PositiveInt, "characters": PositiveInt}
     _check(where, knobs, model=str, texts=Texts, **sizes)
-    # All data sets are opened before anything is encoded: one that cannot be had is told at once.
-    texts = [splits(name, Text.model_validate(text), scale) for name, text in knobs["texts"].items()]
+    # What is small first, and all data sets are opened before anything is encoded: what cannot be had is told at once.
     keep_tokenizer(knobs["model"], knobs["vocab_size"], scale, folder)
+    texts = [splits(name, Text.model_validate(text), scale) for name, text in knobs["texts"].items()]
     labels = {label: documents for each in texts for label, documents in each.items()}
     # Those to train on last: where nothing is held out, that is told before the long ones are encoded.
     return dict(sorted(labels.items(), key=lambda pair: pair[0].endswith("-train")))
